@@ -1,0 +1,68 @@
+"""Protect an image-to-image model as intellectual property, and prove it later with signed evidence.
+
+Three verbs: `protect` marks a model and keeps a secret key, `verify` asks a suspect service, `check` examines
+a bundle of evidence offline. Everything else is in the rooms below (`modelguard.networks`, `.attacks`, ...),
+which load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from modelguard._version import __version__
+
+if TYPE_CHECKING:
+    from modelguard.checking import check
+    from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
+    from modelguard.errors import ModelGuardError
+    from modelguard.evidence import Key, Owner, PublicKey
+    from modelguard.protecting import Protected, protect
+    from modelguard.schemes import TriggerKey
+    from modelguard.verifying import Verdict, verify
+
+__all__ = [
+    "BicubicLoss",
+    "Downscale",
+    "GaussianNoise",
+    "ImageSet",
+    "Key",
+    "ModelGuardError",
+    "Owner",
+    "Protected",
+    "PublicKey",
+    "TriggerKey",
+    "Verdict",
+    "__version__",
+    "check",
+    "protect",
+    "verify",
+]
+
+_WHERE = {
+    "BicubicLoss": "datasets",
+    "Downscale": "datasets",
+    "GaussianNoise": "datasets",
+    "ImageSet": "datasets",
+    "Key": "evidence",
+    "ModelGuardError": "errors",
+    "Owner": "evidence",
+    "Protected": "protecting",
+    "PublicKey": "evidence",
+    "TriggerKey": "schemes",
+    "Verdict": "verifying",
+    "check": "checking",
+    "protect": "protecting",
+    "verify": "verifying",
+}
+_ROOMS = {"attacks", "datasets", "distortions", "networks", "statistics", "suspects", "training", "weights"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(f"modelguard.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return importlib.import_module(f"modelguard.{name}")
+    raise AttributeError(f"module 'modelguard' has no attribute {name!r}")

@@ -1,0 +1,318 @@
+"""Write the measured tables of README.md and docs/*.md from docs/results/*.json.
+
+A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; one not measured yet is a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from modelguard._files import atomic_write_bytes
+from modelguard.errors import InputError
+
+MARKED = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+HOSTS = {
+    "dncnn": "DnCNN",
+    "red": "RED",
+    "vdsr-2": "VDSR x2",
+    "vdsr-3": "VDSR x3",
+    "vdsr-4": "VDSR x4",
+    "kair": "DnCNN, public weights",
+    "vdsr-public-2": "VDSR x2, public weights",
+    "vdsr-public-3": "VDSR x3, public weights",
+    "vdsr-public-4": "VDSR x4, public weights",
+}
+PROMISED_CHANNELS = ("8 bit", "JPEG 75", "JPEG 50", "resize 0.5", "noise 5")
+PROMISED_ATTACKS = re.compile(r"prune 0\.35|int8|fine-tune|overwrite")
+
+Result = dict[str, Any]
+Row = Sequence[object]
+
+
+class Table(NamedTuple):
+    """How one table is made: from which files, by which function, and the benchmark that writes them."""
+
+    files: str
+    rows: Callable[[list[Result]], tuple[Row, Sequence[Row]]]
+    benchmark: str
+
+
+def hosts(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of the hosts before anything is done to them."""
+    header = ("host", "parameters", "set", "PSNR, dB", "published, dB", "no model, dB")
+    rows = [
+        (
+            _host(row["host"]),
+            f"{row['parameters']:,}",
+            f"{row['set']} ({row['images']})",
+            f"{row['psnr']:.2f}",
+            "" if row["published"] is None else f"{row['published']:.2f}",
+            f"{row['without_model']:.2f}",
+        )
+        for row in results[0]["results"]
+    ]
+    return header, rows
+
+
+def fidelity(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What the mark costs in quality and time."""
+    header = (
+        "host",
+        "set",
+        "before, dB",
+        "after, dB",
+        "change",
+        "embedding, s",
+        "log10 p marked",
+        "unmarked",
+    )
+    rows = [
+        (
+            _host(one["host"]),
+            row["set"],
+            f"{row['before']:.2f}",
+            f"{row['after']:.2f}",
+            f"{row['after'] - row['before']:+.3f}",
+            f"{one['embed_seconds']:.0f}",
+            _p(one["marked"]),
+            _p(one["unmarked"]),
+        )
+        for one in _each(results)
+        for row in one["fidelity"]
+    ]
+    return header, rows
+
+
+def transport(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The mark behind a channel: one query, a column a host."""
+    every = _each(results)
+    read = [{row["channel"]: _p(row) for row in one["transport"]} for one in every]
+    channels = dict.fromkeys(channel for one in read for channel in one)
+    rows = [(channel, *(one.get(channel, "") for one in read)) for channel in channels]
+    return ("channel", *(_host(one["host"]) for one in every)), rows
+
+
+def robustness(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What a thief's work on the weights costs him, and the owner."""
+    header = ("host", "attack", "set", "PSNR, dB", "log10 p, one query", "log10 p, all leaves")
+    rows: list[Row] = []
+    for one in _each(results):
+        name = _host(one["host"])
+        for first in one["fidelity"][:1]:
+            rows.append((name, "none", first["set"], f"{first['after']:.2f}", _p(one["marked"]), ""))
+        for row in one["attacks"]:
+            psnr = f"{row['psnr']:.2f}"
+            rows.append((name, row["attack"], row["set"], psnr, _p(row["one"]), _p(row["all"])))
+    return header, rows
+
+
+def summary(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The figures that were promised, a column a host."""
+    every = _each(results)
+    cells: dict[str, dict[str, str]] = {}
+    for one in every:
+        host = one["host"]
+
+        def put(row: str, value: str, host: str = host) -> None:
+            cells.setdefault(row, {})[host] = value
+
+        for row in one["fidelity"]:
+            put(f"PSNR on {row['set']} before and after, dB", f"{row['before']:.2f}, {row['after']:.2f}")
+        put("embedding, s", f"{one['embed_seconds']:.0f}")
+        put("log10 p of the marked model", _p(one["marked"]))
+        put("log10 p of the unmarked model", _p(one["unmarked"]))
+        for row in one["transport"]:
+            if row["channel"] in PROMISED_CHANNELS:
+                put(f"log10 p behind {row['channel']}", _p(row))
+        for row in one["attacks"]:
+            if PROMISED_ATTACKS.match(row["attack"]):
+                put(f"log10 p after {row['attack']} (PSNR there)", f"{_p(row['one'])} ({row['psnr']:.2f} dB)")
+    names = [one["host"] for one in every]
+    rows = [(row, *(cell.get(host, "") for host in names)) for row, cell in cells.items()]
+    return ("one query", *map(_host, names)), rows
+
+
+def false_claims(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often keys that a suspect never saw are rejected."""
+    measured = results[0]["results"]
+    levels = [name for name in measured[0] if name.startswith("at_")]
+    header = ("suspect", "fresh keys", *(f"share at {name[3:]}" for name in levels), "least log10 p")
+
+    def share(cell: Result) -> str:
+        return f"{cell['share']:.4f} ({cell['low']:.4f} to {cell['high']:.4f})"
+
+    rows = [
+        (row["suspect"], row["keys"], *(share(row[name]) for name in levels), f"{row['lowest_log10_p']:.1f}")
+        for row in measured
+    ]
+    return header, rows
+
+
+def carriers(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What was tried as carrier and as hardening."""
+    every = [(one["benchmark"].partition("-")[2], row) for one in results for row in one["results"]]
+    cells = (item for _, row in every for item in row.items())
+    reads = list(dict.fromkeys(name for name, cell in cells if isinstance(cell, dict)))
+    header = ("host", "variant", "change, dB", *(f"{name}: agreeing, log10 p" for name in reads))
+
+    def read(cell: Result | None) -> str:
+        return "" if cell is None else f"{cell['agree']:.0%} of {cell['bits']}, {cell['log10_p']:.1f}"
+
+    rows = [
+        (_host(host), row["variant"], f"{row['psnr_change']:+.3f}", *(read(row.get(name)) for name in reads))
+        for host, row in every
+    ]
+    return header, rows
+
+
+def paper(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The tables of Quan et al., the printed figure beside ours."""
+    rows = [row for result in results for row in result["results"]]
+    rows.sort(key=lambda row: _rank(row["model"]))
+    return ("table", "host", "case", "ours", "printed"), [
+        (row["table"], _host(row["model"]), _plain(row["case"]), _plain(row["ours"]), _plain(row["paper"]))
+        for row in rows
+    ]
+
+
+def speed(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The training loop against a plain one."""
+    row, threads = results[0]["results"], results[0]["machine"]["threads"]
+    ours, plain = row["loop_images_per_second"], row["plain_fp32_images_per_second"]
+    header = ("threads", "our loop, images/s", "plain fp32 loop, images/s", "ratio")
+    return header, [(threads, f"{ours:.0f}", f"{plain:.0f}", f"{row['ratio']:.2f}")]
+
+
+TABLES = {
+    "hosts": Table("hosts.json", hosts, "host_quality"),
+    "summary": Table("trigger_key-*.json", summary, "trigger_key"),
+    "fidelity": Table("trigger_key-*.json", fidelity, "trigger_key"),
+    "transport": Table("trigger_key-*.json", transport, "trigger_key"),
+    "robustness": Table("trigger_key-*.json", robustness, "trigger_key"),
+    "false-claims": Table("false_claims.json", false_claims, "false_claims"),
+    "carriers": Table("carriers-*.json", carriers, "carriers"),
+    "paper": Table("paper_tables-*.json", paper, "paper_tables"),
+    "speed": Table("speed.json", speed, "speed"),
+}
+
+
+def render(name: str, folder: Path) -> str:
+    """Return table `name` as Markdown with its sources below, or a sentence where there is no result file.
+
+    Args:
+        name: a key of `TABLES`.
+        folder: of the result files.
+
+    Raises:
+        InputError: no such table, or a result file that is none.
+    """
+    if name not in TABLES:
+        raise InputError(f"table: there is no table {name!r}", f"choose from {', '.join(TABLES)}")
+    table = TABLES[name]
+    files = sorted(folder.glob(table.files), key=lambda file: _rank(file.stem.partition("-")[2]))
+    if not files:
+        return f"*Not measured yet: `modelguard bench {table.benchmark}` measures it.*\n"
+    try:
+        results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        header, rows = table.rows(results)
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"results: cannot read {table.files} ({error!r})", "run the benchmark again"
+        ) from error
+    lines = [header, ["---"] * len(header), *rows]
+    text = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    sources = [f"`{file.name}` ({one['date']})" for file, one in zip(files, results, strict=True)]
+    notes = dict.fromkeys(one["notes"] for one in results if one["notes"])
+    return f"{text}\n*From {'; '.join([', '.join(sources), *notes])}.*\n"
+
+
+def refresh(path: Path, folder: Path) -> str:
+    """Return the text of a page with its tables as the result files give them now.
+
+    Raises:
+        InputError: a marker without its end, or an unknown table.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text.count("<!-- table:") != len(MARKED.findall(text)):
+        raise InputError(f"{path}: a table marker has no <!-- /table -->", "close it")
+    return MARKED.sub(lambda found: f"{found[1]}{render(found[2], folder)}{found[3]}", text)
+
+
+def pages(root: Path) -> Iterable[Path]:
+    """Yield the pages that may hold tables."""
+    yield root / "README.md"
+    yield from sorted((root / "docs").glob("*.md"))
+
+
+def _each(results: list[Result]) -> list[Result]:
+    """Return the measurements by host as the file calls it; runs on one marked model are joined."""
+    joined: dict[Any, Result] = {}
+    for one in results:
+        facts, name = one["results"], one["benchmark"].partition("-")[2]
+        same = (_known(name), facts["protect_seconds"]) if "protect_seconds" in facts else name
+        if same not in joined:
+            joined[same] = {**facts, "host": name}
+            continue
+        first = joined[same]
+        first["host"] = _known(name)
+        for part in ("fidelity", "attacks"):
+            first[part] = [*first[part], *facts[part]]
+    return list(joined.values())
+
+
+def _known(name: str) -> str:
+    """Return the longest name of a host that `name` begins with, or nothing."""
+    return max((host for host in HOSTS if name.startswith(host)), key=len, default="")
+
+
+def _host(name: str) -> str:
+    known = _known(name)
+    tag = name.removeprefix(known).strip("-_ ")
+    return ", ".join(filter(None, (HOSTS.get(known), tag)))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return [*HOSTS, ""].index(_known(name)), name
+
+
+def _p(reading: Result) -> str:
+    p = f"{reading['log10_p_adj']:.1f}"
+    return p if reading["verdict"] == "match" else f"{p}, inconclusive"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_plain(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="folder with README.md and docs")] = Path(),
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a page is stale")] = False,
+) -> None:
+    """Bring every page up to date, or say which are not."""
+    results = root / "docs" / "results"
+    stale = False
+    for path in pages(root):
+        if (text := refresh(path, results)) == path.read_text(encoding="utf-8"):
+            continue
+        stale = True
+        print(f"{path}: {'stale, run `modelguard bench tables`' if check else 'written'}")
+        if not check:
+            atomic_write_bytes(path, text.encode(), overwrite=True)
+    if check and stale:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,67 @@
+"""Signing what a session with a suspect showed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelguard.errors import InputError
+from modelguard.evidence import CheckedEvidence, Key, Owner, PublicKey, Registration, Transcript
+from modelguard.evidence import certify as certify_session
+from modelguard.schemes import reader_of
+from modelguard.statistics import Multiplicity
+
+
+def certify(
+    transcript: Transcript | str | Path,
+    key: Key,
+    examiner: Owner,
+    folder: str | Path,
+    *,
+    mode: str = "self",
+    suspects: int = 1,
+    registrations: int = 1,
+) -> CheckedEvidence:
+    """Open the leaves that were asked and write a signed bundle that anyone can check offline.
+
+    The bundle publishes the secrets of those leaves; `verify` no longer picks them once the key file has been
+    saved again with `key.burn(evidence.leaves)`.
+
+    Args:
+        transcript: of the session, or its folder.
+        key: the owner's key, with which the suspect was asked.
+        examiner: who signs; the owner himself, or a witness or arbiter.
+        folder: of the new bundle.
+        mode: "self", "witness" or "arbiter": who asked the suspect.
+        suspects: how many suspects are examined in all with this key; each counts as a trial.
+        registrations: how many registrations the owner could have used.
+
+    Raises:
+        InputError: the folder exists, or the key carries no registration.
+        EvidenceError: no transcript there, one of another key, or `mode` does not fit the examiner.
+    """
+    registration = registration_of(key)
+    reader = reader_of(registration)
+    return certify_session(
+        folder,
+        registration=registration,
+        key=key,
+        transcript=transcript if isinstance(transcript, Transcript) else Transcript(transcript),
+        examiner=examiner,
+        mode=mode,
+        trigger=reader.trigger,
+        bits=reader.bits,
+        decode=reader.decode,
+        multiplicity=Multiplicity(suspects, registrations, registration.grind_bits),
+    )
+
+
+def registration_of(key: Key) -> Registration:
+    """Return the registration that `protect` put into a key.
+
+    Raises:
+        InputError: there is none.
+        EvidenceError: it is not signed by the key's owner, or breaks the format.
+    """
+    if "registration" not in key.extras:
+        raise InputError("key: carries no registration", "use a key that `protect` made")
+    return Registration.from_envelope(key.extras["registration"], [PublicKey.from_der(key.owner)])

@@ -1,0 +1,55 @@
+"""The third verb: check a bundle offline, trusting nobody's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelguard.errors import InputError, MalformedEvidenceError
+from modelguard.evidence import CheckedEvidence, PublicKey, check_bundle
+from modelguard.schemes import read, reader_of
+from modelguard.statistics import Multiplicity
+
+
+def check(
+    bundle: str | Path, trust: Sequence[PublicKey | str | Path], *, suspects: int = 1, registrations: int = 1
+) -> CheckedEvidence:
+    """Check a bundle and return what it proves.
+
+    Args:
+        bundle: folder written by `Verdict.certify`.
+        trust: public keys, or their PEM files, of the owner and examiner the caller believes in. Nothing in
+            the bundle can add to them.
+        suspects: trials the caller wants counted at least.
+        registrations: likewise.
+
+    Raises:
+        EvidenceError: the bundle does not prove what it claims; its `diagnostics` say why.
+        InputError: no such key file, or nobody is trusted.
+    """
+    keys = [one if isinstance(one, PublicKey) else PublicKey.load(one) for one in trust]
+    checked = check_bundle(
+        bundle,
+        keys,
+        trigger=_step("trigger"),
+        bits=_step("bits"),
+        decode=_step("decode"),
+        multiplicity=Multiplicity(suspects, registrations, 0),
+    )
+    reader_of(checked.registration)
+    return checked
+
+
+def _step(name: str) -> Callable[..., Any]:
+    """Return a step of whatever reader the record names; what that cannot use is the record's fault."""
+
+    def step(scheme: Mapping[str, Any], *rest: Any) -> Any:
+        try:
+            return getattr(read(scheme), name)(scheme, *rest)
+        except InputError as error:
+            raise MalformedEvidenceError(
+                f"registration.{error.message}", "ask its owner for a valid record"
+            ) from error
+
+    return step

@@ -1,0 +1,81 @@
+"""`modelguard protect`: mark a model and keep the key."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelguard._files import check_new
+from modelguard.cli.app import MATCH
+from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
+from modelguard.cli.output import emit
+from modelguard.cli.secrets import owner_in
+
+SIGMA_HELP = "Noise the model removes, in grey levels of 255 (25 by default). For models that keep the size."
+
+
+def protect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the result.")],
+    data: Annotated[Path, typer.Option(help="Folder of ordinary clean images: two at least, 64 px or more.")],
+    owner: Annotated[Path, typer.Option(help="Signing key of the owner, such as acme.pem.")],
+    create_owner: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make the file of --owner, for an owner of this name.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
+    leaves: Annotated[
+        int | None, typer.Option(min=1, help="Leaves of 64 bits in the key; each certificate uses some up.")
+    ] = None,
+    sigma: Annotated[float | None, typer.Option(min=0, help=SIGMA_HELP)] = None,
+    name: Annotated[str, typer.Option(help="Name of the model in the record.")] = "model",
+    version: Annotated[str, typer.Option(help="Its version in the record.")] = "1",
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
+) -> int:
+    """Mark a copy of a model, so that you can recognise it later.
+
+    OUT gets model.safetensors (ship it), key.mgkey (secret and encrypted: keep it), registration.dsse.json
+    (publish it before the model) and report.txt. The passphrase comes from MODELGUARD_PASSPHRASE, or is asked
+    for.
+    """
+    check_new(out, "OUT")
+    host = load_model(model, weights)
+
+    from modelguard.datasets import GaussianNoise
+    from modelguard.evidence import resolve_passphrase
+    from modelguard.protecting import protect as mark
+    from modelguard.schemes import TriggerKey
+
+    given = {key: value for key, value in (("steps", steps), ("leaves", leaves)) if value is not None}
+    scheme = TriggerKey(**given)
+    passphrase = resolve_passphrase(None, confirm=create_owner is not None)
+    with owner_in(owner, create_owner, passphrase) as signer:
+        protected = mark(
+            host,
+            scheme,
+            data=data,
+            owner=signer,
+            task=None if sigma is None else GaussianNoise(sigma),
+            name=name,
+            version=version,
+            progress=True,
+        )
+        protected.save(out, passphrase)
+    result = {
+        "out": str(out),
+        "owner": {"name": signer.name, "keyid": signer.keyid},
+        "registration": protected.registration.record_id,
+        "leaves": protected.key.leaves,
+        "report": asdict(protected.report),
+    }
+    text = (
+        f"{protected.report}\n\n"
+        f"{out}/model.safetensors        ship this\n"
+        f"{out}/key.mgkey                secret: keep it\n"
+        f"{out}/registration.dsse.json   publish this before the model"
+    )
+    emit(result, text, as_json)
+    return MATCH

@@ -1,0 +1,19 @@
+"""Images from folders, and the tasks hosts are trained on."""
+
+from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
+from modelguard.datasets.patches import Patches
+from modelguard.datasets.seeds import mixed_seed
+from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
+
+__all__ = [
+    "BicubicLoss",
+    "Downscale",
+    "GaussianNoise",
+    "ImageSet",
+    "Patches",
+    "Task",
+    "mixed_seed",
+    "read_image",
+    "to_uint8",
+    "write_image",
+]

@@ -1,0 +1,158 @@
+"""Distortions of an answer, as modules on (B, C, H, W) in [0, 1]; the answer has the same shape and range.
+
+`Noise` and `Blur` pass gradients; the others round to 8 bits on the way and pass none. A chain is an
+`nn.Sequential`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from modelguard.datasets import to_uint8
+from modelguard.errors import InputError
+from modelguard.networks import bicubic
+
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+
+
+def _check(image: Tensor) -> None:
+    if image.ndim != 4 or not image.is_floating_point() or not image.numel():
+        raise InputError(
+            f"image: {tuple(image.shape)} of {image.dtype} is not a batch of images",
+            "give a float tensor (B, C, H, W) in [0, 1]",
+        )
+
+
+class Quantise(nn.Module):
+    """Clamping to [0, 1] and rounding to 8 bits."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the nearest 8-bit image, as floats."""
+        _check(image)
+        return to_uint8(image).to(image.dtype) / 255
+
+
+class Jpeg(nn.Module):
+    """JPEG compression by the codec in Pillow, after rounding to 8 bits.
+
+    Args:
+        quality: 1 (worst) to 100, as libjpeg counts.
+        subsampling: of the chroma; grey images have none.
+    """
+
+    def __init__(self, quality: int, subsampling: Subsampling = "4:2:0") -> None:
+        super().__init__()
+        if not (isinstance(quality, int) and 1 <= quality <= 100):
+            raise InputError(f"quality: {quality!r} is no JPEG quality", "use a whole number from 1 to 100")
+        if subsampling not in get_args(Subsampling):
+            raise InputError(
+                f"subsampling: {subsampling!r} is not known", f"use one of {', '.join(get_args(Subsampling))}"
+            )
+        self.quality, self.subsampling = quality, subsampling
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the image as decoded; raises InputError unless C is 1 or 3."""
+        _check(image)
+        channels = image.shape[1]
+        if channels not in (1, 3):
+            raise InputError(f"image: JPEG holds 1 or 3 channels, not {channels}", "give grey or RGB")
+        decoded = torch.stack([self._through(one) for one in to_uint8(image).cpu()])
+        return decoded.to(image.device, image.dtype) / 255
+
+    def _through(self, image: Tensor) -> Tensor:
+        array = image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=self.quality, subsampling=self.subsampling)
+        back = np.array(Image.open(buffer))
+        return torch.from_numpy(back.reshape(array.shape)).permute(2, 0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"quality={self.quality}, subsampling={self.subsampling}"
+
+
+class Resize(nn.Module):
+    """Down-sizing, rounding to 8 bits, and back to the original size; anti-aliased bicubic both ways.
+
+    Args:
+        scale: sides of the small image as a part of the original's, in (0, 1]; at least 1 px stays.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        if not 0 < scale <= 1:
+            raise InputError(f"scale: {scale} does not shrink an image", "use a number above 0, up to 1")
+        self.scale = scale
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the image as it comes back."""
+        _check(image)
+        height, width = image.shape[-2:]
+        size = max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        small = to_uint8(bicubic(image, size))
+        return bicubic(small / 255, (height, width)).clamp(0, 1).to(image.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"scale={self.scale}"
+
+
+class Noise(nn.Module):
+    """Additive white Gaussian noise, then clamping to [0, 1]; each call draws anew.
+
+    Args:
+        sigma: standard deviation in 8-bit grey levels.
+        seed: of the sequence of draws, which is the same on every device.
+    """
+
+    def __init__(self, sigma: float, seed: int = 0) -> None:
+        super().__init__()
+        if not 0 <= sigma < math.inf:
+            raise InputError(f"sigma: {sigma} is no standard deviation", "use a number from 0")
+        self.sigma = sigma
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the noisy image."""
+        _check(image)
+        noise = torch.randn(image.shape, generator=self.generator).to(image.device, image.dtype)
+        return (image + noise * (self.sigma / 255)).clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"sigma={self.sigma}"
+
+
+class Blur(nn.Module):
+    """Gaussian blur; the image is mirrored at its borders.
+
+    Args:
+        sigma: standard deviation in pixels; the kernel reaches 4 of them, or as far as the image does.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        if not 0 < sigma < math.inf:
+            raise InputError(f"sigma: {sigma} is no width in pixels", "use a number above 0")
+        self.sigma = sigma
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the blurred image."""
+        _check(image)
+        height, width = image.shape[-2:]
+        kernel = [2 * min(math.ceil(4 * self.sigma), side - 1) + 1 for side in (width, height)]
+        blurred: Tensor = gaussian_blur(image, kernel, [self.sigma, self.sigma])
+        return blurred.clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"sigma={self.sigma}"

@@ -1,0 +1,38 @@
+"""Evidence that others can check: owner keys, commitments, registrations, transcripts, certificates, bundles.
+
+Knows no scheme: how an opened leaf becomes an image, bits and scores is handed in as three callables.
+"""
+
+from __future__ import annotations
+
+from modelguard.evidence.bundle import CheckedEvidence, certify, check_bundle
+from modelguard.evidence.certificate import needed_grind_bits
+from modelguard.evidence.key import Decoder, Key, Scheme, select
+from modelguard.evidence.owner import Owner, PublicKey
+from modelguard.evidence.prf import stream
+from modelguard.evidence.registration import Registration, register
+from modelguard.evidence.sealed import resolve_passphrase, seal, unseal
+from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
+
+__all__ = [
+    "CheckedEvidence",
+    "Decoder",
+    "Key",
+    "Line",
+    "Owner",
+    "PublicKey",
+    "Registration",
+    "Scheme",
+    "Session",
+    "SuspectInfo",
+    "Transcript",
+    "certify",
+    "check_bundle",
+    "needed_grind_bits",
+    "register",
+    "resolve_passphrase",
+    "seal",
+    "select",
+    "stream",
+    "unseal",
+]

@@ -1,0 +1,174 @@
+"""What an examiner signs after a session: which leaves were opened and what the exact test gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelguard.errors import EvidenceError, InputError
+from modelguard.evidence import dsse, merkle, records
+from modelguard.evidence.blobs import Array, array_digest
+from modelguard.evidence.key import Key, Scheme
+from modelguard.evidence.owner import PublicKey
+from modelguard.evidence.registration import Registration
+from modelguard.evidence.transcript import TRANSCRIPT_FILE, Session
+from modelguard.statistics import Multiplicity, SignTest, sign_test
+
+Trigger = Callable[[Scheme, Sequence[bytes], bytes], Array]
+"""trigger(scheme, [x_K, ...], salt) -> uint8 (H, W, C), the mosaic of these leaves."""
+Bits = Callable[[Scheme, bytes, bytes], npt.NDArray[np.int8]]
+"""bits(scheme, x_b, salt) -> (n,) in {-1, +1}, the secret bits of one leaf."""
+Decode = Callable[[Scheme, Sequence[bytes], bytes, Array], npt.NDArray[np.int64]]
+"""decode(scheme, [x_K, ...], salt, response) -> scores of all cells of these leaves; it never sees x_b."""
+
+Secrets = Mapping[int, tuple[bytes, bytes]]
+Answer = tuple[tuple[int, ...], str, Array | None]
+"""Leaves of a mosaic, digest of the image asked, the response or None for a refusal."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A verified certificate; its numbers are claims until `check_bundle` has recomputed them.
+
+    Attributes:
+        fields: the record itself, as checked.
+        examiner: the key that signed it.
+        session: the session it is about.
+        leaves: the leaves its selection gives, in order.
+    """
+
+    fields: Mapping[str, Any] = field(repr=False)
+    examiner: PublicKey
+    session: Session
+    leaves: tuple[int, ...]
+
+    @classmethod
+    def from_envelope(
+        cls, envelope: bytes, trust: Sequence[PublicKey], registration: Registration
+    ) -> Certificate:
+        """Verify a certificate of a registration against keys the caller trusts.
+
+        Raises:
+            SignatureError: no trusted key signed it.
+            MalformedEvidenceError: it breaks the format.
+            EvidenceError: it is another registration's, or its examiner is not the signer.
+        """
+        verified = dsse.verify(envelope, trust)
+        subject, fields = records.parse_statement(verified.payload, records.VERIFICATION_TYPE)
+        claimed = fields["examiner"]
+        examiner = next((key for key in verified.signers if key.keyid == claimed["keyid"]), None)
+        if examiner is None:
+            raise EvidenceError("certificate.examiner: did not sign it", "ask the examiner")
+        if (claimed["mode"] == "self") != (examiner == registration.owner):
+            raise EvidenceError(
+                f"certificate.examiner.mode: {claimed['mode']!r} does not fit who signed",
+                "only an owner's own certificate is, and must be, of mode 'self'",
+            )
+        if fields["registration"] != registration.record_id:
+            raise EvidenceError("certificate.registration: another", "ask for the record it names")
+        if subject != {TRANSCRIPT_FILE: fields["transcript"]["sha256"]}:
+            raise EvidenceError("certificate.subject: not the transcript", "ask the examiner")
+        session = Session.from_record(fields["registration"], fields["suspect"], fields["selection"])
+        # made-up leaves among the excluded would hide how many sets there were to choose from
+        if session.exclude != tuple(sorted(set(session.exclude).intersection(range(registration.leaves)))):
+            raise EvidenceError(
+                "certificate.selection.exclude: no sorted leaves of this key", "ask the examiner"
+            )
+        try:
+            return cls(fields, examiner, session, session.leaves(registration))
+        except InputError as error:
+            raise EvidenceError(f"certificate.selection.{error.message}", "ask the examiner") from None
+
+    def opened(self, registration: Registration) -> Secrets:
+        """Return the opened secrets by leaf, in the order of selection.
+
+        Raises:
+            EvidenceError: they are not the selected leaves, or not under the committed root.
+        """
+        openings = self.fields["openings"]
+        if tuple(opening["leaf"] for opening in openings) != self.leaves:
+            raise EvidenceError("openings: not the selected leaves", "ask for a valid certificate")
+        secrets: dict[int, tuple[bytes, bytes]] = {}
+        for opening in openings:
+            index, pair = opening["leaf"], (bytes.fromhex(opening["xK"]), bytes.fromhex(opening["xb"]))
+            siblings = [bytes.fromhex(node) for node in opening["path"]]
+            merkle.verify(merkle.leaf(index, *pair), index, registration.leaves, siblings, registration.root)
+            secrets[index] = pair
+        return secrets
+
+
+def opening_record(key: Key, leaf: int) -> dict[str, Any]:
+    """Return an element of `openings`; this publishes the leaf's secrets."""
+    secret_k, secret_b = key.leaf(leaf)
+    path = [node.hex() for node in key.path(leaf)]
+    return {"leaf": leaf, "xK": secret_k.hex(), "xb": secret_b.hex(), "path": path}
+
+
+def evaluate(
+    scheme: Scheme,
+    salt: bytes,
+    secrets: Secrets,
+    answers: Iterable[Answer],
+    trigger: Trigger,
+    bits: Bits,
+    decode: Decode,
+) -> SignTest:
+    """Derive triggers and bits again, decode the responses and test their agreement exactly.
+
+    A refused trigger scores 0 in all its cells.
+
+    Raises:
+        EvidenceError: an image asked was not the trigger of its leaves, or the decoder's scores do not fit.
+    """
+    all_bits, all_scores = [], []
+    for leaves, request, response in answers:
+        keys = [secrets[leaf][0] for leaf in leaves]
+        if array_digest(trigger(scheme, keys, salt)) != request:
+            raise EvidenceError(f"trigger of leaves {leaves}: not the image asked", "record a new session")
+        scores = None if response is None else decode(scheme, keys, salt, response)
+        signs = np.concatenate([bits(scheme, secrets[leaf][1], salt) for leaf in leaves])
+        if scores is None:
+            scores = np.zeros(signs.shape, np.int64)
+        if scores.shape != signs.shape:
+            raise EvidenceError(f"scores: {scores.shape} for bits of {signs.shape}", "decode every cell")
+        all_bits.append(signs)
+        all_scores.append(scores)
+    levels = int(scheme.get("levels", 15))
+    return sign_test(np.concatenate(all_bits), np.concatenate(all_scores), levels)
+
+
+def needed_grind_bits(registration: Registration, excluded: int) -> int:
+    """Return log2 of the keys and leaf sets an owner could have tried.
+
+    Naming leaves as used before is a choice as well: all C(n, excluded) sets count as tried.
+    """
+    return registration.grind_bits + (math.comb(registration.leaves, excluded) - 1).bit_length()
+
+
+def verdict_of(test: SignTest, multiplicity: Multiplicity, alpha: Decimal) -> str:
+    """Return "match" if the adjusted p-value is at most alpha, else "inconclusive"; never "innocent"."""
+    return "match" if multiplicity.adjust(test.log10_p) <= float(alpha.log10()) else "inconclusive"
+
+
+def result_record(test: SignTest, multiplicity: Multiplicity, alpha: Decimal) -> dict[str, Any]:
+    """Return the `result` field, which a verifier recomputes and compares."""
+    return {
+        "bits": test.bits,
+        "matches": test.matches,
+        "T": test.statistic,
+        "W": test.total,
+        "tail": hex(test.tail),
+        "log10p": f"{test.log10_p:.2f}",
+        "verdict": verdict_of(test, multiplicity, alpha),
+        "multiplicity": {
+            "suspects": multiplicity.suspects,
+            "registrations": multiplicity.registrations,
+            "grindBits": multiplicity.grind_bits,
+        },
+    }

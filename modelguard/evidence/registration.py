@@ -1,0 +1,204 @@
+"""The public statement that this owner committed to this key for these weight files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from modelguard._files import atomic_write_bytes
+from modelguard.errors import EvidenceError, InputError, KeyFileError
+from modelguard.evidence import dsse, prf, records
+from modelguard.evidence.blobs import read_bounded
+from modelguard.evidence.key import NO_REFERENCE, Decoder, Key, Scheme, precommit, reference_record
+from modelguard.evidence.owner import Owner, PublicKey
+from modelguard.statistics import grind_bits
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A verified registration; public, it holds no secret.
+
+    Attributes:
+        envelope: the signed file.
+        record_id: its identity, 64 hexadecimal digits.
+        owner: the key that signed it.
+        fields: the record itself, as checked.
+    """
+
+    envelope: bytes = field(repr=False)
+    record_id: str
+    owner: PublicKey
+    fields: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_envelope(cls, envelope: bytes, trust: Sequence[PublicKey]) -> Registration:
+        """Verify a registration against keys the caller trusts.
+
+        Raises:
+            SignatureError: no trusted key signed it.
+            MalformedEvidenceError: it breaks the format.
+            EvidenceError: it contradicts itself: another owner than the signer, another root than its files.
+        """
+        verified = dsse.verify(envelope, trust)
+        subject, fields = records.parse_statement(verified.payload, records.REGISTRATION_TYPE)
+        claimed = fields["owner"]
+        try:
+            owner = PublicKey.from_der(records.unb64(claimed["spki"], "owner.spki"))
+        except KeyFileError as error:
+            raise EvidenceError(f"owner.spki: {error.message}", error.remedy) from None
+        manifest, watermark, policy = fields["model"]["manifest"], fields["watermark"], fields["policy"]
+        files, reference = manifest["files"], watermark["reference"]
+        names = [file["name"] for file in files]
+        source = watermark["keyCommitment"]["saltSource"]
+        digests = {file["name"]: file["sha256"] for file in files}
+        for where, holds in (
+            ("owner.keyid: not the key in owner.spki", claimed["keyid"] == owner.keyid),
+            ("owner: did not sign the record", owner in verified.signers),
+            ("manifest.files: not in order of their names", names == sorted(digests)),
+            ("subject: not the files of the manifest", subject == digests),
+            ("manifest.root: not the root of its files", manifest["root"] == _manifest_root(files)),
+            ("reference: not as written", reference["id"] == "model" or reference == NO_REFERENCE),
+            (f"policy.grindBits: too few for {source}", policy["grindBits"] >= grind_bits(source)),
+        ):
+            if not holds:
+                raise EvidenceError(f"registration.{where}", "ask its owner for a valid record")
+        return cls(envelope, verified.record_id, owner, fields)
+
+    @classmethod
+    def load(cls, path: str | Path, trust: Sequence[PublicKey]) -> Registration:
+        """Read and verify a registration file; raises as `from_envelope`."""
+        return cls.from_envelope(read_bounded(Path(path), 2 * records.MAX_JSON_BYTES), trust)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the signed file.
+
+        Raises:
+            InputError: the file exists already.
+        """
+        return atomic_write_bytes(path, self.envelope)
+
+    @property
+    def owner_name(self) -> str:
+        """The owner's name as the owner wrote it; only the key is proven."""
+        return str(self.fields["owner"]["name"])
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme's public parameters."""
+        scheme: Scheme = self.fields["watermark"]["scheme"]
+        return scheme
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder the key was made for; a verifier must decode with this one and no other."""
+        return Decoder(**self.fields["watermark"]["decoder"])
+
+    @property
+    def leaves(self) -> int:
+        """Number of committed leaves."""
+        return int(self.fields["watermark"]["keyCommitment"]["leaves"])
+
+    @property
+    def root(self) -> bytes:
+        """The Merkle root over the leaves."""
+        return bytes.fromhex(self.fields["watermark"]["keyCommitment"]["root"])
+
+    @property
+    def alpha(self) -> Decimal:
+        """The adjusted significance level of a match, at most 1e-6."""
+        return Decimal(self.fields["policy"]["alpha"])
+
+    @property
+    def grind_bits(self) -> int:
+        """log2 of the keys the owner could have tried before committing."""
+        return int(self.fields["policy"]["grindBits"])
+
+    def salt(self) -> bytes:
+        """Derive the key's salt from the commitment; as slow as its salt source demands."""
+        watermark = self.fields["watermark"]
+        reference, source = watermark["reference"]["sha256"], watermark["keyCommitment"]["saltSource"]
+        message = precommit(self.root, self.leaves, self.owner.der, self.decoder, reference, self.scheme)
+        return prf.salt_from_scrypt(message, int(source.removeprefix("scrypt/")))
+
+
+def register(
+    owner: Owner,
+    key: Key,
+    model_files: Sequence[tuple[str, str | Path]],
+    model_info: Mapping[str, str],
+    policy: Mapping[str, Any] | None = None,
+    validity: Mapping[str, str] | None = None,
+) -> Registration:
+    """Sign the registration of a marked model; publish it before the model.
+
+    Args:
+        owner: the owner the key was made for.
+        key: the secret key; only its commitment enters the record.
+        model_files: (name in the record, path) of every weight file; names are relative POSIX.
+        model_info: "name", "version", "task", "input" and "output" in words.
+        policy: {"test", "alpha", "grindBits"}; default the exact sign test at 1e-6 with the grinding the
+            key's salt source allows.
+        validity: {"notBefore", "notAfter"}; default ten years from now.
+
+    Raises:
+        InputError: the key is another owner's, a file cannot be read, or a field is missing or wrong.
+    """
+    if key.owner != owner.public_key:
+        raise InputError(f"key: was made for another owner than {owner.name!r}", "load that owner")
+    files = [_file_record(name, Path(path)) for name, path in sorted(model_files, key=itemgetter(0))]
+    default_policy = {
+        "test": "weighted-sign-exact/1",
+        "alpha": "1e-6",
+        "grindBits": grind_bits(key.salt_source),
+    }
+    predicate = {
+        "schema": "1.0",
+        "recordId": records.ulid(),
+        "owner": {
+            "name": owner.name,
+            "keyid": owner.keyid,
+            "alg": "ed25519",
+            "spki": records.b64(owner.public_key),
+        },
+        "model": {
+            **model_info,
+            "manifest": {
+                "method": "openssf-model-signing/v1.0 root",
+                "hash": "sha256",
+                "root": _manifest_root(files),
+                "files": files,
+            },
+        },
+        "watermark": {
+            "scheme": dict(key.scheme),
+            "decoder": key.decoder._asdict(),
+            "reference": reference_record(key.reference),
+            "keyCommitment": key.commitment,
+        },
+        "policy": dict(policy or default_policy),
+        "validity": dict(validity or records.validity(10)),
+    }
+    subject = {file["name"]: file["sha256"] for file in files}
+    try:
+        payload = records.build_statement(subject, records.REGISTRATION_TYPE, predicate)
+        return Registration.from_envelope(dsse.sign(payload, owner), [owner.public])
+    except EvidenceError as error:
+        raise InputError(error.message, "see the arguments of register") from error
+
+
+def _file_record(name: str, path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"name": name, "sha256": digest, "size": file.tell()}
+    except OSError as error:
+        raise InputError(f"model_files: cannot read {path} ({error.strerror})", "check the path") from error
+
+
+def _manifest_root(files: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(b"".join(bytes.fromhex(file["sha256"]) for file in files)).hexdigest()

@@ -1,0 +1,58 @@
+"""Host models by name: `dncnn`, `red`, `vdsr`, and DnCNN or VDSR used for super-resolution.
+
+Each constructor takes `pretrained="name"` for weights that ship with the package (see `modelguard.weights`).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from modelguard import weights
+from modelguard.networks.dncnn import DnCNN
+from modelguard.networks.modes import evaluating
+from modelguard.networks.red import RED
+from modelguard.networks.vdsr import VDSR, Upscaled, bicubic
+
+__all__ = ["RED", "VDSR", "DnCNN", "Upscaled", "bicubic", "dncnn", "evaluating", "red", "vdsr"]
+
+
+def dncnn(
+    depth: int = 17,
+    channels: int = 1,
+    *,
+    batch_norm: bool = True,
+    scale: int | None = None,
+    pretrained: str | None = None,
+) -> nn.Module:
+    """Return a DnCNN denoiser, or a super-resolver around it when `scale` is given.
+
+    Args:
+        depth: 17 for one noise level, 20 for blind denoising or super-resolution.
+        channels: 1 (grey) or 3 (colour).
+        batch_norm: false for weights whose batch norm is merged into the convolutions.
+        scale: up-scale by this factor first (bicubic), as in the papers' SR-DnCNN.
+        pretrained: name of shipped weights, such as "denoise-25".
+    """
+    net = DnCNN(depth, channels, batch_norm=batch_norm)
+    return _finish("dncnn", net, scale, pretrained)
+
+
+def red(channels: int = 1, *, pretrained: str | None = None) -> nn.Module:
+    """Return the 13-layer RED denoiser; see `RED`. No weights of it ship yet; `train_host` has its recipe."""
+    return _finish("red", RED(channels), None, pretrained)
+
+
+def vdsr(scale: int | None = None, *, pretrained: str | None = None) -> nn.Module:
+    """Return VDSR on luma: on up-sampled images, or from low resolution when `scale` is given.
+
+    Args:
+        scale: 2, 3 or 4 to map (B, 1, H, W) to (B, 1, scale*H, scale*W); None to sharpen an up-sampled image.
+        pretrained: name of shipped weights, "sr-234" for all three scales.
+    """
+    return _finish("vdsr", VDSR(), scale, pretrained)
+
+
+def _finish(family: str, net: nn.Module, scale: int | None, pretrained: str | None) -> nn.Module:
+    if pretrained is not None:
+        weights.load_into(net, f"{family}-{pretrained}")
+    return (net if scale is None else Upscaled(net, scale)).eval()

@@ -1,0 +1,204 @@
+"""The first verb: mark a model, keep a key, sign a registration."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from modelguard._files import atomic_write_bytes, new_folder
+from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
+from modelguard.errors import EmbeddingError, InputError
+from modelguard.evidence import Key, Owner, Registration, register
+from modelguard.metrics import quality
+from modelguard.schemes import Contract, EmbedReport, Scheme, probe
+from modelguard.verifying import verify
+from modelguard.weights import dump_state
+
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What protection cost and gave.
+
+    Attributes:
+        psnr_before: of the unmarked model on held-out images, dB.
+        psnr_after: of the marked model on the same inputs.
+        images: how many images both are means over.
+        log10_p: of the mark in the marked model, one query, trials counted.
+        log10_p_unmarked: the same question put to the unmarked model, which must not match.
+        embedding: steps, seconds and roll-backs.
+        seconds: in all.
+    """
+
+    psnr_before: float
+    psnr_after: float
+    images: int
+    log10_p: float
+    log10_p_unmarked: float
+    embedding: EmbedReport
+    seconds: float
+
+    def __str__(self) -> str:
+        """Return the report as a few lines for people."""
+        return (
+            f"quality  {self.psnr_before:.2f} dB before, {self.psnr_after:.2f} dB after "
+            f"({self.psnr_after - self.psnr_before:+.3f} dB, {self.images} held-out images)\n"
+            f"mark     p <= 10^{self.log10_p:.0f} after one query, all trials counted; "
+            f"unmarked model: 10^{self.log10_p_unmarked:.0f}\n"
+            f"time     {self.seconds:.0f} s, "
+            f"{self.embedding.seconds:.0f} s of it {self.embedding.steps} training steps"
+        )
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A marked model and everything its owner keeps.
+
+    Attributes:
+        model: ship this.
+        key: secret; save it encrypted with `key.save(path)`. It carries the registration.
+        registration: public; publish it before the model.
+        report: quality and mark strength.
+    """
+
+    model: nn.Module
+    key: Key
+    registration: Registration
+    report: Report
+
+    def save(self, folder: str | Path, passphrase: str | None = None) -> Path:
+        """Write a new folder: model.safetensors, key.mgkey (encrypted), registration.dsse.json, report.txt.
+
+        Raises:
+            InputError: the folder exists, or there is no passphrase.
+        """
+        with new_folder(folder) as whole:
+            atomic_write_bytes(whole / WEIGHTS_NAME, dump_state(self.model))
+            self.key.save(whole / "key.mgkey", passphrase)
+            self.registration.save(whole / "registration.dsse.json")
+            atomic_write_bytes(whole / "report.txt", f"{self.report}\n".encode())
+        return Path(folder)
+
+
+def protect(
+    model: nn.Module,
+    scheme: Scheme,
+    *,
+    data: ImageSet | str | Path | Sequence[Tensor],
+    owner: Owner,
+    task: Task | None = None,
+    test: ImageSet | None = None,
+    name: str = "model",
+    version: str = "1",
+    progress: bool = False,
+    stretch: int = 20,
+) -> Protected:
+    """Mark a copy of `model` so that its owner can recognise it later; `model` itself stays as it is.
+
+    Args:
+        model: any module that maps (B, C, H, W) in [0, 1] to (B, C, sH, sW), s from 1 to 8.
+        scheme: how to mark it, such as `TriggerKey()`.
+        data: ordinary clean images, as an ImageSet, a folder or float tensors (C, H, W) in [0, 1].
+        owner: signs the registration; the key is bound to him.
+        task: makes the model's inputs from `data`; by default noise of 25 grey levels for a model that keeps
+            the size, bicubic down-scaling for one that enlarges.
+        test: images held out for the report; by default every tenth of `data`, which is then not trained on,
+            and 20 of them at most.
+        name: of the model, for the record.
+        version: of the model, for the record.
+        progress: show a progress bar.
+        stretch: scrypt cost (log2) of the key's salt; 20 takes 1 GiB for some seconds. Less weakens the
+            evidence.
+
+    Returns:
+        The marked copy, in evaluation mode, with its key, registration and report.
+
+    Raises:
+        InputError: unusable data, or a name or version that no record can hold.
+        ModelContractError: the model changes shape unexpectedly or answers with non-finite numbers.
+        EmbeddingError: the mark could not be read back from the marked model; nothing is returned.
+    """
+    began = time.monotonic()
+    images = _as_images(data, model)
+    contract = probe(model, images[0][:, :64, :64])
+    task = task or (GaussianNoise(25) if contract.scale == 1 else Downscale(contract.scale))
+    _check_task(task, contract, images[0])
+    if test is None:
+        images, test = _hold_out(images)
+    key = Key.create(owner, scheme.public(contract), scheme.leaves, decoder=scheme.decoder, log2_n=stretch)
+    info = _info(contract, task, name, version)
+    _register(model, key, owner, info)  # what the record cannot hold comes out now, not after the training
+    marked = copy.deepcopy(model).requires_grad_(True)
+    embedding = scheme.embed(marked, key, images, task, "embedding the mark" if progress else None)
+    marked.to(next(model.parameters()).device).eval()
+    for mine, theirs in zip(marked.parameters(), model.parameters(), strict=True):
+        mine.requires_grad_(theirs.requires_grad)
+    registration = _register(marked, key, owner, info)
+    key = replace(key, extras={**key.extras, "registration": registration.envelope})
+    border = contract.scale if contract.scale > 1 else 0
+    before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
+    verdict, innocent = (verify(one, key, queries=1) for one in (marked, model))
+    if not verdict.match:
+        raise EmbeddingError(
+            f"scheme: the mark reads at p <= 10^{verdict.log10_p_adj:.1f} after embedding, which is too weak",
+            "use more steps or a higher learning rate",
+        )
+    seconds = time.monotonic() - began
+    report = Report(before, after, len(test), verdict.log10_p_adj, innocent.log10_p_adj, embedding, seconds)
+    return Protected(marked, key, registration, report)
+
+
+def _as_images(data: ImageSet | str | Path | Sequence[Tensor], model: nn.Module) -> ImageSet:
+    if isinstance(data, ImageSet):
+        return data
+    if isinstance(data, (str, Path)):
+        first = next((p for p in model.parameters() if p.ndim == 4), None)
+        return ImageSet.from_folder(data, 1 if first is not None and first.shape[1] == 1 else 3, smallest=64)
+    return ImageSet.of(list(data))
+
+
+def _check_task(task: Task, contract: Contract, clean: Tensor) -> None:
+    given, target = task(clean, torch.Generator().manual_seed(0))
+    if tuple(side * contract.scale for side in given.shape[1:]) != tuple(target.shape[1:]):
+        raise InputError(
+            f"task: {task!r} turns {tuple(given.shape[1:])} px into {tuple(target.shape[1:])}, "
+            f"the model enlarges {contract.scale} times",
+            "give the task the model is for",
+        )
+
+
+def _hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    if len(images) < 2:
+        raise InputError(
+            f"data: {len(images)} image is too few", "give two or more; some are held out for the report"
+        )
+    every = min(10, len(images))
+    rest = tuple(image for number, image in enumerate(images.images) if number % every)
+    return ImageSet(rest), ImageSet(images.images[::every][:20])
+
+
+def _info(contract: Contract, task: Task, name: str, version: str) -> dict[str, str]:
+    kind = "gray" if contract.channels == 1 else "rgb"
+    size = "HxW" if contract.scale == 1 else f"{contract.scale}H x {contract.scale}W"
+    return {
+        "name": name,
+        "version": version,
+        "task": " ".join(repr(task).split())[:200],  # a task of the user's may print as many lines
+        "input": f"u8 {kind} HxW",
+        "output": f"u8 {kind} {size}",
+    }
+
+
+def _register(model: nn.Module, key: Key, owner: Owner, info: dict[str, str]) -> Registration:
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / WEIGHTS_NAME
+        weights.write_bytes(dump_state(model))
+        return register(owner, key, [(WEIGHTS_NAME, weights)], info)

@@ -1,0 +1,127 @@
+"""What a scheme is: a frozen configuration that can be embedded, and a reader for what it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from modelguard.datasets import ImageSet, Task
+from modelguard.errors import ModelContractError
+from modelguard.evidence import Decoder, Key
+from modelguard.networks import evaluating
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a host takes and gives: (B, channels, H, W) to (B, channels, scale*H, scale*W)."""
+
+    channels: int
+    scale: int
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What embedding did: steps, seconds, roll-backs and the final training scalars."""
+
+    steps: int
+    seconds: float
+    rollbacks: tuple[int, ...]
+    scalars: Mapping[str, float]
+
+
+class Scheme(Protocol):
+    """How a model is marked. One file a scheme; `read` in `modelguard.schemes` finds its reader by id."""
+
+    @property
+    def leaves(self) -> int:
+        """How many leaves a key of this scheme has."""
+        ...
+
+    def public(self, contract: Contract) -> dict[str, int | str]:
+        """Return the public parameters for a host of this contract."""
+        ...
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder, fixed before the key is salted."""
+        ...
+
+    def embed(
+        self, host: nn.Module, key: Key, images: ImageSet, task: Task, progress: str | None
+    ) -> EmbedReport:
+        """Mark `host` in place with `key`."""
+        ...
+
+
+class Reader(Protocol):
+    """Turns leaves into queries and answers into integers; `decode` never sees the bits."""
+
+    @property
+    def DECODER(self) -> Decoder:
+        """The decoder that registrations of this scheme name."""
+        ...
+
+    def trigger(self, scheme: Mapping[str, Any], secrets: Sequence[bytes], salt: bytes, /) -> Pixels:
+        """Return the query image of the leaves whose x_K are given."""
+        ...
+
+    def bits(self, scheme: Mapping[str, Any], secret: bytes, salt: bytes, /) -> npt.NDArray[np.int8]:
+        """Return the secret signs of a leaf from its x_b."""
+        ...
+
+    def decode(
+        self, scheme: Mapping[str, Any], secrets: Sequence[bytes], salt: bytes, response: Pixels, /
+    ) -> npt.NDArray[np.int64]:
+        """Return one integer a cell."""
+        ...
+
+
+def probe(model: nn.Module, image: Tensor) -> Contract:
+    """Ask the model once and return what it takes and gives.
+
+    Args:
+        model: used in evaluation mode and put back.
+        image: (C, H, W) in [0, 1].
+
+    Raises:
+        ModelContractError: it has no parameters, fails, changes shape in another way than by a whole-number
+            scale, or is not finite.
+    """
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ModelContractError(
+            "model: it has no parameters to mark", "give a trained network, not an algorithm"
+        )
+    given = tuple(image[None].shape)
+    try:
+        with evaluating(model):
+            answer = model(image[None].to(parameter.device))
+    except Exception as error:
+        raise ModelContractError(
+            f"model: it fails on an input of shape {given}: {error}",
+            "give images of its channels, use patches of a size it takes, and keep it in float32",
+        ) from error
+    if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[:2] != given[:2]:
+        shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ModelContractError(
+            f"model: {given} came back as {shape}", "wrap it to return (B, C, sH, sW) for (B, C, H, W)"
+        )
+    height, width = (out / into for out, into in zip(answer.shape[2:], given[2:], strict=True))
+    if height != width or height != int(height) or height < 1:
+        raise ModelContractError(
+            f"model: {given[2:]} px came back as {tuple(answer.shape[2:])}",
+            "a model must keep the size or enlarge both sides by the same whole number",
+        )
+    if not torch.isfinite(answer).all():
+        raise ModelContractError(
+            "model: its answer holds NaN or infinity", "check its weights and its input range"
+        )
+    return Contract(given[1], int(height))
