@@ -73,14 +73,15 @@ def main(
     config = replace(recipe.config, steps=steps or recipe.config.steps, lr=lr or recipe.config.lr)
     torch.manual_seed(config.seed)
     net, images = recipe.build(), ImageSet.from_folder(data, 1, smallest=recipe.patch)
-    seed = config.seed
+    card, earlier = out / f"{name}.json", []
     if start is not None:
         weights.load_state(net, start.read_bytes())
-        seed += 1  # a second stage draws other patches
+        earlier = json.loads(card.read_text())["stages"] if card.is_file() else []
     objective = restoration(recipe.loss)
     if teacher is not None:
         objective = imitation(hosts.load("kair", teacher).model, recipe.loss)
-    patches = Patches(images, recipe.task, recipe.patch, 2**31, seed)
+    # a later stage draws other patches
+    patches = Patches(images, recipe.task, recipe.patch, 2**31, config.seed + len(earlier))
     net.train()
     run = run or Path("runs") / name
     run.mkdir(parents=True, exist_ok=True)
@@ -92,8 +93,6 @@ def main(
         "final_loss": result.scalars["loss"],
         "command": "python -m modelguard.benchmarks.train_host " + " ".join(_arguments()),
     }
-    card = out / f"{name}.json"
-    earlier = json.loads(card.read_text())["stages"] if start is not None and card.is_file() else []
     about = {
         "task": repr(recipe.task),
         "data": f"{len(images)} images of the folder {data.name}, luma",
