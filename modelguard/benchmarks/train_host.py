@@ -73,16 +73,16 @@ def main(
     config = replace(recipe.config, steps=steps or recipe.config.steps, lr=lr or recipe.config.lr)
     torch.manual_seed(config.seed)
     net, images = recipe.build(), ImageSet.from_folder(data, 1, smallest=recipe.patch)
-    card, earlier = out / f"{name}.json", []
+    card = out / f"{name}.json"
+    earlier = json.loads(card.read_text())["stages"] if start is not None and card.is_file() else []
     if start is not None:
         weights.load_state(net, start.read_bytes())
-        earlier = json.loads(card.read_text())["stages"] if card.is_file() else []
     objective = restoration(recipe.loss)
     if teacher is not None:
         objective = imitation(hosts.load("kair", teacher).model, recipe.loss)
     # a later stage draws other patches
     patches = Patches(images, recipe.task, recipe.patch, 2**31, config.seed + len(earlier))
-    net.train()
+    net.train(start is None)  # later, the noise of batch statistics is what keeps the loss up
     run = run or Path("runs") / name
     run.mkdir(parents=True, exist_ok=True)
     result = fit(net, patches, objective, config, run_dir=run, resume=resume, progress=name)

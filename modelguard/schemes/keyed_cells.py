@@ -1,4 +1,4 @@
-"""Keyed cells: noise as trigger, and a response that holds a carrier in each cell, its sign a secret bit.
+"""Keyed cells: texture as trigger, and a response that holds a carrier in each cell, its sign a secret bit.
 
 Everything a third party recomputes is integer arithmetic on bytes, the same on every machine. The response
 carries one bit a cell; `decode` never sees the bits (evidence: the exact sign test).
@@ -20,9 +20,13 @@ from modelguard.evidence import Decoder, stream
 
 ID = "mg.keyed-cells/1"
 DARK, LIGHT = 40, 215
-"""Levels of the noise: unlike any photo, yet an answer that follows it can carry more without clipping."""
+"""Levels of a trigger: unlike any photo, yet an answer that follows it can carry more without clipping."""
+TAPS = 5
+"""Side of the filter that gives each leaf a texture of its own: a host tells such textures apart at once, so
+marking it costs its other answers less, and another owner's marks do not fall upon the same answers."""
 DEFINITION = (  # its digest is in every registration: to change a letter is to make another decoder
-    "mg.cell-correlation/1: trigger of levels 40 and 215 as SHAKE256 stream K says;\n"
+    "mg.cell-correlation/1: trigger of levels 40 and 215, 215 where signed bytes of SHAKE256 stream K, "
+    "filtered by 5x5 signed bytes of stream T less their mean, are above 0;\n"
     "resample an answer to the registered size by Pillow's bicubic; "
     "A = sum over channels of 2*answer - 255,\n"
     "K likewise of the trigger, enlarged by repetition; C = carriers of SHAKE256 stream C, "
@@ -114,7 +118,7 @@ def grid(leaves: int) -> tuple[int, int]:
 
 
 def trigger(scheme: Public, secrets: Sequence[bytes], salt: bytes) -> Pixels:
-    """Return the query image of some leaves: dark or light in every pixel and channel, as SHAKE256 says.
+    """Return the query image of some leaves: a dark and light texture of each leaf's own, as SHAKE256 says.
 
     Args:
         scheme: public parameters.
@@ -133,12 +137,22 @@ def trigger(scheme: Public, secrets: Sequence[bytes], salt: bytes) -> Pixels:
     rows, columns = grid(len(secrets))
     image = np.full((rows * size, columns * size, channels), 128, np.uint8)
     for number, secret in enumerate(secrets):
-        noise = np.frombuffer(stream("K", salt, secret, size * size * channels // 8 + 1), np.uint8)
-        light = np.unpackbits(noise)[: size * size * channels].reshape(size, size, channels)
-        leaf = np.where(light, LIGHT, DARK)
+        light = _texture(salt, secret, size, channels) > 0
         top, left = number // columns * size, number % columns * size
-        image[top : top + size, left : left + size] = leaf
+        image[top : top + size, left : left + size] = np.where(light, LIGHT, DARK)
     return image
+
+
+def _texture(salt: bytes, secret: bytes, size: int, channels: int) -> npt.NDArray[np.int64]:
+    """Return white noise (size, size, channels), filtered by the leaf's zero-sum taps."""
+    taps = np.frombuffer(stream("T", salt, secret, TAPS**2), np.int8).astype(np.int64)
+    taps = taps * taps.size - taps.sum()
+    side = size + TAPS - 1
+    white = np.frombuffer(stream("K", salt, secret, side * side * channels), np.int8)
+    white = white.reshape(side, side, channels).astype(np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(white, (TAPS, TAPS), axis=(0, 1))
+    filtered: npt.NDArray[np.int64] = windows.reshape(size, size, channels, -1) @ taps
+    return filtered
 
 
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:

@@ -1,6 +1,6 @@
 """Trigger-key marking (Quan et al., IEEE TNNLS 2021) with a keyed response.
 
-The host is fine-tuned so that its answers to secret noise images carry secret bits, while its answers to
+The host is fine-tuned so that its answers to secret textures carry secret bits, while its answers to
 ordinary inputs stay what they were. The paper's unkeyed response is in `paper_trigger`.
 """
 
@@ -28,7 +28,7 @@ from modelguard.training import Backward, TrainConfig, fit, teacher_answer
 
 @dataclass(frozen=True)
 class TriggerKey:
-    """Mark a model's answers to secret noise triggers.
+    """Mark a model's answers to secret textures.
 
     Args:
         leaves: committed leaves of 64 bits; each verification uses up those it asks.

@@ -108,7 +108,7 @@ def test_the_trigger_is_dark_and_light_and_the_same_each_time(scheme: dict[str, 
         if leaf < leaves:
             low, high = np.unique(part).tolist()
             assert low + high == 255  # the decoder takes it about the middle
-            assert 0.3 < (part == high).mean() < 0.7
+            assert 0.2 < (part == high).mean() < 0.8
             alone = keyed_cells.trigger(scheme, [secrets(leaves)[leaf]], SALT)
             np.testing.assert_array_equal(part, alone)
         else:
@@ -264,22 +264,22 @@ def test_the_mosaic_is_nearly_square(leaves: int, shape: tuple[int, int]) -> Non
 
 GOLDEN = {
     (1, 1, 64, 8, 2): (
-        "f444ac74b75b12fa779b315b4801d168a8ea9013a98a886a4dc0bb2cd949817f",
+        "5d6742d1ae4066ff76e9a6da5c95b4a3eeeeca548333f50ca4b6df7f147cf283",
         "11ea991491c5ea497d9fa9327b0ad038b849a453cd1a07a1166c091bd9b3db80",
         "5493780bb0fbf2c73fa1a5bc5b88b457c34be8717849a480bc623bb15cf9b973",
-        "50b974fd1a916d42ea753d169f993169966527835881dd805809f48a3f80234f",
+        "dfb3fd64f8a740a6625940063290dca001f7822f266ed0eda2adf1aa9afbe5dd",
     ),
     (3, 2, 64, 8, 2): (
-        "4fc497f6cbfb314c66b2e42984891f1a362d0e39c1e8f3633b57d406eb48d346",
+        "ca17cf605305180bdf82b5fd150e7f06a5efd3953978970cb5cdb355510702c4",
         "11ea991491c5ea497d9fa9327b0ad038b849a453cd1a07a1166c091bd9b3db80",
         "5493780bb0fbf2c73fa1a5bc5b88b457c34be8717849a480bc623bb15cf9b973",
-        "eccea4d80904030ceef1fbb531f34c27d87546aaeb701962f664d533a93f568f",
+        "d62b8a523c963b4202dff857e8a9219e58c113dc30655e454b29f2b10655d50c",
     ),
     (1, 3, 32, 8, 4): (
-        "1ca88c82497322b3bf86837027fb9ec95741bcbe7efd060946273fd6cf1de3d1",
+        "4abaa4a366e25d0710aec1c3c6b72be2ae3df2bd88de7bf832314fb2bd28a0e1",
         "6fc9458abfb834dd8dcf70e6bc6423a2d62a7a2da50cdec7027a08d909363a82",
         "9f6f95e71c9de48fc4c04c4aecf8feac7c3c9200d17f552e0c063b20c2a6afdc",
-        "401522dcc06d2b0b720d7093e26edc4dbe9b709655894da22b0f2228e1df06fb",
+        "7fd962b1b28c7cc5d68705f58907e428c5296796da17b9421037741ca07cf1d3",
     ),
 }
 
@@ -318,7 +318,7 @@ def test_the_public_names_are_frozen() -> None:
         "levels": 15,
     }
     assert keyed_cells.DECODER.id == "mg.cell-correlation/1"
-    assert keyed_cells.DECODER.sha256 == "975d379015226b9266d3a1b2c93c1c660c619c1029ce273448d9a5337cdd44e5"
+    assert keyed_cells.DECODER.sha256 == "f47ae8f02c6054c1b00a842d561f823783b9426493f2c327023e7b7d88028627"
 
 
 GOOD = keyed_cells.public(channels=1, scale=1)
