@@ -1,7 +1,7 @@
-"""Which response survives: chip carriers (the default), cell brightness or a keyed filter; which hardening.
+"""Which mark survives: the default, triggers of white noise, brightness or a filter as carrier, hardening.
 
-Every variant is embedded in the same host for the same number of steps, then pruned and fine-tuned. The
-rejected ones live here only, so that the choice can be measured again.
+Every variant is embedded in the same host for the same number of steps, then pruned, fine-tuned and
+overwritten. The rejected ones live here only, so that the choice can be measured again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,23 @@ from torch import Tensor, nn
 from modelguard import attacks
 from modelguard.attacks import Loot
 from modelguard.benchmarks import hosts, record
-from modelguard.datasets import Patches, to_uint8
+from modelguard.benchmarks.hosts import Host
+from modelguard.datasets import ImageSet, Patches, to_uint8
 from modelguard.evidence import Key, Owner
 from modelguard.networks import evaluating
-from modelguard.schemes import Contract, TriggerKey
+from modelguard.schemes import Contract, TriggerKey, keyed_cells
 from modelguard.schemes.trigger_key import MarkObjective
 from modelguard.statistics import sign_test
 from modelguard.training import TrainConfig, fit
+
+
+class WhiteNoise(MarkObjective):
+    """Chips, on triggers that are dark or light at random in every pixel instead of textures."""
+
+    def __init__(self, config: TriggerKey, key: Key, teacher: nn.Module) -> None:
+        super().__init__(config, key, teacher)
+        light = torch.rand_like(self.triggers) > 0.5
+        self.triggers = torch.where(light, keyed_cells.LIGHT / 255, keyed_cells.DARK / 255)
 
 
 class Brightness(MarkObjective):
@@ -100,46 +110,58 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="run these variants only")] = None,
     out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
 ) -> None:
-    """Embed each variant, prune 35 %, fine-tune, and compare."""
+    """Embed each variant, prune 35 %, fine-tune, overwrite, and compare."""
     hosts.reproducible()
     source = hosts.load(host, weights)
     photos = hosts.photos(train, 600)
     base = TriggerKey(steps=steps, leaves=4)
     variants = [
         Variant("chips", MarkObjective, base),
+        Variant("white noise", WhiteNoise, base),
         Variant("brightness", Brightness, base),
         Variant("filter", KeyedFilter, base),
         Variant("chips, weight noise", MarkObjective, TriggerKey(steps=steps, leaves=4, perturb=0.1)),
         Variant("chips, simulated pruning", MarkObjective, TriggerKey(steps=steps, leaves=4, prune=0.4)),
     ]
-    owner = Owner("Benchmark", Ed25519PrivateKey.generate())
     before = source.psnr(source.model, tests, source.sets[0])
     rows: list[dict[str, Any]] = []
     for variant in variants:
         if only and variant.name not in only:
             continue
-        config = variant.config
-        public = config.public(Contract(1, source.border or 1))
-        key = Key.create(owner, public, 4, decoder=config.decoder, log2_n=1)
         marked = copy.deepcopy(source.model).eval()
-        objective = variant.objective(config, key, copy.deepcopy(source.model))
-        patches = Patches(photos, source.task, config.patch, 2**31)
-        training = TrainConfig(steps=steps, batch=config.batch, lr=config.lr, warmup=20)
-        result = fit(marked, patches, objective, training, progress=variant.name)
-        pruned = attacks.Prune(0.35)(marked, Loot(photos, source.task))
-        tuned = attacks.FineTune(steps=tune_steps, batch=16)(marked, Loot(photos, source.task))
+        objective, seconds = _embed(variant, marked, source, photos)
+        loot = Loot(photos, source.task)
+        pruned = attacks.Prune(0.35)(marked, loot)
+        tuned = attacks.FineTune(steps=tune_steps, batch=16)(marked, loot)
+        overwritten = copy.deepcopy(marked)
+        _embed(variant, overwritten, source, photos)  # another owner's key, by the same variant
         rows.append(
             {
                 "variant": variant.name,
-                "settings": repr(config),
-                "seconds": round(result.seconds, 1),
+                "settings": repr(variant.config),
+                "seconds": round(seconds, 1),
                 "psnr_change": round(source.psnr(marked, tests, source.sets[0]) - before, 3),
                 "marked": read_back(objective, marked),
                 "pruned 35 %": read_back(objective, pruned),
                 f"fine-tuned {tune_steps}": read_back(objective, tuned),
+                "overwritten": read_back(objective, overwritten),
             }
         )
         record.write(f"carriers-{host}", out, rows, seed=0)
+
+
+def _embed(variant: Variant, model: nn.Module, source: Host, photos: ImageSet) -> tuple[MarkObjective, float]:
+    """Mark `model` in place with a fresh key; return what reads it, and the seconds."""
+    config = variant.config
+    owner = Owner("Benchmark", Ed25519PrivateKey.generate())
+    public = config.public(Contract(1, source.border or 1))
+    key = Key.create(owner, public, config.leaves, decoder=config.decoder, log2_n=1)
+    objective = variant.objective(config, key, copy.deepcopy(model))
+    patches = Patches(photos, source.task, config.patch, 2**31)
+    training = TrainConfig(steps=config.steps, batch=config.batch, lr=config.lr, warmup=20)
+    result = fit(model, patches, objective, training, progress=variant.name)
+    model.eval()
+    return objective, result.seconds
 
 
 if __name__ == "__main__":
