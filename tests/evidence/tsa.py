@@ -1,8 +1,8 @@
 """A timestamp authority (RFC 3161) on loopback, for tests.
 
-`with Authority(folder) as tsa:` serves `tsa.url`; `tsa.root` is the PEM file of its root certificate. The tokens
-are made by `openssl ts -reply`. Set `tsa.clock` to a timedelta to have them made here instead, with a clock that is
-wrong by so much; set `tsa.change` to a function of the answer's bytes to have it spoil them on the way.
+`with Authority(folder) as tsa:` serves `tsa.url`; `tsa.root` is the PEM file of its root certificate. The
+tokens are made by `openssl ts -reply`. Set `tsa.clock` to a timedelta to have them made here instead, with a
+clock that is wrong by so much; set `tsa.change` to a function that spoils the answer on the way.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class Authority:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *_: None  # a client that hung up
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
@@ -135,51 +136,51 @@ class Authority:
         from rfc3161_client import _rust
 
         asked = _rust.parse_timestamp_request(query)
-        sha256 = _tlv(0x30, _oid("2.16.840.1.101.3.4.2.1"), _tlv(5))
+        sha256 = tlv(0x30, _oid("2.16.840.1.101.3.4.2.1"), tlv(5))
         digest = {32: "2.16.840.1.101.3.4.2.1", 64: "2.16.840.1.101.3.4.2.3"}[
             len(asked.message_imprint.message)
         ]
-        info = _tlv(
+        info = tlv(
             0x30,
             _integer(1),
             _oid(POLICY),
-            _tlv(0x30, _tlv(0x30, _oid(digest), _tlv(5)), _tlv(4, asked.message_imprint.message)),
+            tlv(0x30, tlv(0x30, _oid(digest), tlv(5)), tlv(4, asked.message_imprint.message)),
             _integer(7),
-            _tlv(0x18, time.strftime("%Y%m%d%H%M%SZ").encode()),
+            tlv(0x18, time.strftime("%Y%m%d%H%M%SZ").encode()),
             _integer(asked.nonce),
         )
         der = self.certificate.public_bytes(serialization.Encoding.DER)
         attributes = sorted(
-            _tlv(0x30, _oid(name), _tlv(0x31, value))
+            tlv(0x30, _oid(name), tlv(0x31, value))
             for name, value in (
                 ("1.2.840.113549.1.9.3", _oid("1.2.840.113549.1.9.16.1.4")),
-                ("1.2.840.113549.1.9.4", _tlv(4, hashlib.sha256(info).digest())),
+                ("1.2.840.113549.1.9.4", tlv(4, hashlib.sha256(info).digest())),
                 (  # signingCertificateV2, whose digest is SHA-256 unless it says otherwise
                     "1.2.840.113549.1.9.16.2.47",
-                    _tlv(0x30, _tlv(0x30, _tlv(0x30, _tlv(4, hashlib.sha256(der).digest())))),
+                    tlv(0x30, tlv(0x30, tlv(0x30, tlv(4, hashlib.sha256(der).digest())))),
                 ),
             )
         )
-        message = _tlv(0x31, *attributes)
+        message = tlv(0x31, *attributes)
         if isinstance(self._key, rsa.RSAPrivateKey):
             signature = self._key.sign(message, padding.PKCS1v15(), hashes.SHA256())
-            algorithm = _tlv(0x30, _oid("1.2.840.113549.1.1.1"), _tlv(5))
+            algorithm = tlv(0x30, _oid("1.2.840.113549.1.1.1"), tlv(5))
         else:
             signature = self._key.sign(message, ec.ECDSA(hashes.SHA256()))
-            algorithm = _tlv(0x30, _oid("1.2.840.10045.4.3.2"))
-        signer = _tlv(
+            algorithm = tlv(0x30, _oid("1.2.840.10045.4.3.2"))
+        signer = tlv(
             0x30,
             _integer(1),
-            _tlv(0x30, self.certificate.issuer.public_bytes(), _integer(self.certificate.serial_number)),
+            tlv(0x30, self.certificate.issuer.public_bytes(), _integer(self.certificate.serial_number)),
             sha256,
-            _tlv(0xA0, *attributes),
+            tlv(0xA0, *attributes),
             algorithm,
-            _tlv(4, signature),
+            tlv(4, signature),
         )
-        content = _tlv(0x30, _oid("1.2.840.113549.1.9.16.1.4"), _tlv(0xA0, _tlv(4, info)))
-        signed = _tlv(0x30, _integer(3), _tlv(0x31, sha256), content, _tlv(0xA0, der), _tlv(0x31, signer))
-        token = _tlv(0x30, _oid("1.2.840.113549.1.7.2"), _tlv(0xA0, signed))
-        return _tlv(0x30, _tlv(0x30, _integer(0)), token)
+        content = tlv(0x30, _oid("1.2.840.113549.1.9.16.1.4"), tlv(0xA0, tlv(4, info)))
+        signed = tlv(0x30, _integer(3), tlv(0x31, sha256), content, tlv(0xA0, der), tlv(0x31, signer))
+        token = tlv(0x30, _oid("1.2.840.113549.1.7.2"), tlv(0xA0, signed))
+        return tlv(0x30, tlv(0x30, _integer(0)), token)
 
 
 def _certificate(
@@ -215,7 +216,7 @@ def _certificate(
 # --- as much DER as a token takes -------------------------------------------------------------------------
 
 
-def _tlv(tag: int, *parts: bytes) -> bytes:
+def tlv(tag: int, *parts: bytes) -> bytes:
     body = b"".join(parts)
     size = len(body)
     if size < 128:
@@ -225,7 +226,7 @@ def _tlv(tag: int, *parts: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    return _tlv(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+    return tlv(2, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 def _oid(dotted: str) -> bytes:
@@ -236,4 +237,4 @@ def _oid(dotted: str) -> bytes:
         while arc := arc >> 7:
             groups.insert(0, arc & 127 | 128)
         body += bytes(groups)
-    return _tlv(6, body)
+    return tlv(6, body)
