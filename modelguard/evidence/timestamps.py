@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from modelguard.errors import InputError, TimestampError
 from modelguard.evidence import prf, records
@@ -75,6 +76,11 @@ class TimestampAuthority:
         self.url = url
         self.timeout = timeout
         self.roots = load_roots([roots] if isinstance(roots, (str, Path)) else roots)
+
+    @property
+    def pem(self) -> bytes:
+        """The root certificates as PEM."""
+        return b"".join(root.public_bytes(Encoding.PEM) for root in self.roots)
 
     def stamp(self, message: bytes) -> bytes:
         """Have a message stamped; only its digest leaves this machine.
@@ -135,7 +141,7 @@ def load_roots(paths: Iterable[str | Path]) -> tuple[x509.Certificate, ...]:
     for path in paths:
         try:
             with Path(path).open("rb") as file:
-                roots += x509.load_pem_x509_certificates(file.read(MAX_ROOTS_BYTES))
+                roots += parse_roots(file.read(MAX_ROOTS_BYTES))
         except OSError as error:
             raise InputError(f"tsa_roots: cannot read {path} ({error.strerror})", "check the path") from error
         except ValueError:
@@ -144,6 +150,11 @@ def load_roots(paths: Iterable[str | Path]) -> tuple[x509.Certificate, ...]:
                 "get the root certificate from the authority",
             ) from None
     return tuple(roots)
+
+
+def parse_roots(pem: bytes) -> Roots:
+    """Parse certificates in PEM; ValueError if there is none."""
+    return x509.load_pem_x509_certificates(pem)
 
 
 def verify(token: bytes, message: bytes, roots: Roots, *, nonce: int | None = None) -> Timestamp:
@@ -162,10 +173,7 @@ def verify(token: bytes, message: bytes, roots: Roots, *, nonce: int | None = No
     """
     client = _client()
     if not roots:
-        raise InputError(
-            "tsa_roots: none given, so no timestamp can be verified",
-            "pass the root certificate (PEM) of the timestamp authority you trust",
-        )
+        raise no_roots()
     if len(token) > MAX_TOKEN_BYTES:
         raise TimestampError(
             f"timestamp: more than {MAX_TOKEN_BYTES} bytes",
@@ -207,6 +215,14 @@ def check_order(*stamps: tuple[str, Timestamp | None]) -> None:
                 f"timestamp of the {second}: {after} is before that of the {first}, {before}",
                 "one of the clocks went back, or these tokens do not belong together",
             )
+
+
+def no_roots() -> InputError:
+    """Return the error of a reader who has a timestamp to verify and trusts no authority."""
+    return InputError(
+        "tsa_roots: none given, so no timestamp can be verified",
+        "pass the root certificate (PEM) of the timestamp authority you trust",
+    )
 
 
 def _client() -> Any:
