@@ -215,7 +215,9 @@ class Key:
             owner = PublicKey.from_der(records.unb64(fields["owner"], "key.owner"))
             token = records.unb64(fields.get("precommitTst", ""), "key.precommitTst")
             roots = records.unb64(fields.get("tsaRoots", ""), "key.tsaRoots")
-        except MalformedEvidenceError:  # its message may quote a secret
+            if roots:
+                parse_roots(roots)
+        except (MalformedEvidenceError, ValueError):  # its message may quote a secret
             raise KeyFileError(f"key file: {path} holds no key of {FORMAT}", "update modelguard") from None
         if sum(extra["size"] for extra in fields["extras"]) != len(rest):
             raise KeyFileError(f"key file: {path}: extras of the wrong size", "restore it from a backup")
