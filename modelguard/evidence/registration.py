@@ -64,6 +64,7 @@ class Registration:
         claimed = fields["owner"]
         try:
             owner = PublicKey.from_der(records.unb64(claimed["spki"], "owner.spki"))
+            recovery = _recovery(claimed)
         except KeyFileError as error:
             raise EvidenceError(f"owner.spki: {error.message}", error.remedy) from None
         manifest, watermark, policy = fields["model"]["manifest"], fields["watermark"], fields["policy"]
@@ -74,6 +75,8 @@ class Registration:
         digests = {file["name"]: file["sha256"] for file in files}
         for where, holds in (
             ("owner.keyid: not the key in owner.spki", claimed["keyid"] == owner.keyid),
+            ("owner.alg: not that of owner.spki", claimed["alg"] == owner.alg),
+            ("owner.recovery: the owner's own key", recovery != owner),
             ("owner: did not sign the record", owner in verified.signers),
             ("manifest.files: not in order of their names", names == sorted(digests)),
             ("subject: not the files of the manifest", subject == digests),
@@ -84,7 +87,8 @@ class Registration:
         ):
             if not holds:
                 raise EvidenceError(f"registration.{where}", "ask its owner for a valid record")
-        return cls(envelope, verified.record_id, owner, fields, token)._timed(roots)
+        signer = verified.signers[verified.signers.index(owner)]  # with the second key the caller trusts
+        return cls(envelope, verified.record_id, signer, fields, token)._timed(roots)
 
     @classmethod
     def load(cls, path: str | Path, trust: Sequence[PublicKey], roots: Roots = ()) -> Registration:
@@ -113,6 +117,11 @@ class Registration:
     def owner_name(self) -> str:
         """The owner's name as the owner wrote it; only the key is proven."""
         return str(self.fields["owner"]["name"])
+
+    @property
+    def recovery(self) -> PublicKey | None:
+        """The key that may revoke or replace the owner's, if one was named."""
+        return _recovery(self.fields["owner"])
 
     @property
     def scheme(self) -> Scheme:
@@ -216,8 +225,9 @@ def register(
         "owner": {
             "name": owner.name,
             "keyid": owner.keyid,
-            "alg": "ed25519",
+            "alg": owner.public.alg,
             "spki": records.b64(owner.public_key),
+            **({"recovery": records.b64(owner.recovery.der)} if owner.recovery else {}),
         },
         "model": {
             **model_info,
@@ -243,6 +253,12 @@ def register(
         return Registration.from_envelope(dsse.sign(payload, owner), [owner.public])
     except EvidenceError as error:
         raise InputError(error.message, "see the arguments of register") from error
+
+
+def _recovery(owner: Mapping[str, str]) -> PublicKey | None:
+    if "recovery" not in owner:
+        return None
+    return PublicKey.from_der(records.unb64(owner["recovery"], "owner.recovery"))
 
 
 def _file_record(name: str, path: Path) -> dict[str, Any]:
