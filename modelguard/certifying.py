@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelguard.errors import InputError
-from modelguard.evidence import CheckedEvidence, Key, Owner, PublicKey, Registration, Transcript
+from modelguard.evidence import (
+    CheckedEvidence,
+    Key,
+    Owner,
+    PublicKey,
+    Registration,
+    TimestampAuthority,
+    Transcript,
+)
 from modelguard.evidence import certify as certify_session
 from modelguard.schemes import reader_of
 from modelguard.statistics import Multiplicity
@@ -20,6 +28,7 @@ def certify(
     mode: str = "self",
     suspects: int = 1,
     registrations: int = 1,
+    tsa: TimestampAuthority | None = None,
 ) -> CheckedEvidence:
     """Open the leaves that were asked and write a signed bundle that anyone can check offline.
 
@@ -34,8 +43,10 @@ def certify(
         mode: "self", "witness" or "arbiter": who asked the suspect.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
+        tsa: stamps the closed transcript and the certificate.
 
     Raises:
+        TimestampError: the authority gave no good timestamp.
         InputError: the folder exists, or the key carries no registration.
         EvidenceError: no transcript there, one of another key, or `mode` does not fit the examiner.
     """
@@ -52,6 +63,7 @@ def certify(
         bits=reader.bits,
         decode=reader.decode,
         multiplicity=Multiplicity(suspects, registrations, registration.grind_bits),
+        tsa=tsa,
     )
 
 
@@ -64,4 +76,9 @@ def registration_of(key: Key) -> Registration:
     """
     if "registration" not in key.extras:
         raise InputError("key: carries no registration", "use a key that `protect` made")
-    return Registration.from_envelope(key.extras["registration"], [PublicKey.from_der(key.owner)])
+    return Registration.from_envelope(
+        key.extras["registration"],
+        [PublicKey.from_der(key.owner)],
+        key.extras.get("registration.tsr", b""),
+        key.roots,
+    )

@@ -12,6 +12,7 @@ from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.prf import stream
 from modelguard.evidence.registration import Registration, register
 from modelguard.evidence.sealed import resolve_passphrase, seal, unseal
+from modelguard.evidence.timestamps import Timestamp, TimestampAuthority, load_roots
 from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "Scheme",
     "Session",
     "SuspectInfo",
+    "Timestamp",
+    "TimestampAuthority",
     "Transcript",
     "certify",
     "check_bundle",
+    "load_roots",
     "needed_grind_bits",
     "register",
     "resolve_passphrase",

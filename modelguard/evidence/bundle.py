@@ -29,9 +29,12 @@ from modelguard.evidence.certificate import (
     result_record,
     verdict_of,
 )
+from modelguard.evidence.chronology import Chronology
 from modelguard.evidence.key import Key
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
+from modelguard.evidence.stamped import read_stamped, read_token
+from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
     BLOB_FOLDER,
     MAX_TRANSCRIPT_BYTES,
@@ -46,10 +49,16 @@ from modelguard.statistics import Multiplicity
 
 REGISTRATION_FILE = "registration.dsse.json"
 CERTIFICATE_FILE = "certificate.dsse.json"
+REGISTRATION_TOKEN_FILE = "registration.tsr"
+TRANSCRIPT_TOKEN_FILE = "transcript.tsr"
+CERTIFICATE_TOKEN_FILE = "certificate.tsr"
 _LIMITS = {
     REGISTRATION_FILE: 2 * records.MAX_JSON_BYTES,
     CERTIFICATE_FILE: 2 * records.MAX_JSON_BYTES,
     TRANSCRIPT_FILE: MAX_TRANSCRIPT_BYTES,
+    REGISTRATION_TOKEN_FILE: MAX_TOKEN_BYTES,
+    TRANSCRIPT_TOKEN_FILE: MAX_TOKEN_BYTES,
+    CERTIFICATE_TOKEN_FILE: MAX_TOKEN_BYTES,
 }
 _MODE_LIMIT = {
     "self": "That the responses came from the suspect is the owner's word.",
@@ -77,6 +86,7 @@ class CheckedEvidence:
         mode: "self", "witness" or "arbiter".
         statement: what is proven, in one or two sentences.
         limits: what is not proven.
+        times: when its parts came to be, as far as timestamps show it.
     """
 
     registration: Registration
@@ -93,6 +103,7 @@ class CheckedEvidence:
     mode: str
     statement: str
     limits: tuple[str, ...]
+    times: Chronology
 
     def __bool__(self) -> bool:
         raise TypeError("checked evidence is neither true nor false; read its verdict")
@@ -111,6 +122,7 @@ def certify(
     decode: Decode,
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
+    tsa: TimestampAuthority | None = None,
 ) -> CheckedEvidence:
     """Open the selected leaves, sign a certificate and write the bundle.
 
@@ -129,6 +141,7 @@ def certify(
         decode: the decoder that the registration names.
         multiplicity: what was tried; its grind_bits are raised to what the registration demands.
         validity: {"notBefore", "notAfter"}; default five years from now.
+        tsa: stamps the closed transcript and the certificate; None leaves them unstamped.
 
     Returns:
         What the bundle proves; `match` or not, it is written.
@@ -150,7 +163,7 @@ def certify(
     responses = _responses(answers(transcript.lines, selection), blobs)
     test = evaluate(registration.scheme, key.salt, secrets, responses, trigger, bits, decode)
     least = Multiplicity(1, 1, needed_grind_bits(registration, len(session.exclude)))
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256, head = hashlib.sha256(data).hexdigest(), chain(session.first_link(), data)
     predicate = {
         "schema": "1.0",
         "certificateId": records.ulid(),
@@ -160,7 +173,7 @@ def certify(
             "alg": "sha256-chain/1",
             "count": len(transcript.lines),
             "sha256": sha256,
-            "head": chain(session.first_link(), data).hex(),
+            "head": head.hex(),
         },
         "openings": [opening_record(key, leaf) for leaf in selection],
         "result": result_record(test, _strictest(multiplicity, least), registration.alpha),
@@ -170,16 +183,25 @@ def certify(
         payload = records.build_statement({TRANSCRIPT_FILE: sha256}, records.VERIFICATION_TYPE, predicate)
     except MalformedEvidenceError as error:
         raise InputError(error.message, "see the arguments of certify") from None
+    tokens = {REGISTRATION_TOKEN_FILE: registration.token} if registration.token else {}
+    if tsa is not None:  # in this order: the certificate opens the bits
+        tokens[TRANSCRIPT_TOKEN_FILE] = tsa.stamp(transcript_message(head))
+    certificate = dsse.sign(payload, examiner)
+    if tsa is not None:
+        tokens[CERTIFICATE_TOKEN_FILE] = tsa.stamp(dsse.token_message(certificate))
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         atomic_write_bytes(temporary / REGISTRATION_FILE, registration.envelope)
-        atomic_write_bytes(temporary / CERTIFICATE_FILE, dsse.sign(payload, examiner))
+        atomic_write_bytes(temporary / CERTIFICATE_FILE, certificate)
         atomic_write_bytes(temporary / TRANSCRIPT_FILE, data)
+        for name, token in tokens.items():
+            atomic_write_bytes(temporary / name, token)
         for name in {name for line in transcript.lines for name in line.blobs}:
             atomic_write_bytes(temporary / BLOB_FOLDER / name, get_blob(blobs, name))
         trust = [registration.owner, examiner.public]
-        checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity)
+        roots = (*key.roots, *(tsa.roots if tsa else ()))
+        checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
         temporary.chmod(0o755)
         temporary.rename(folder)
     except BaseException:
@@ -195,6 +217,7 @@ def check_bundle(
     bits: Bits,
     decode: Decode,
     multiplicity: Multiplicity | None = None,
+    roots: Roots = (),
 ) -> CheckedEvidence:
     """Check a bundle from end to end, believing nothing but the trusted keys.
 
@@ -205,20 +228,24 @@ def check_bundle(
         bits: derives the secret bits of a leaf.
         decode: the decoder that `registration.decoder` names; the caller compares its digest.
         multiplicity: what the reader knows was tried; each count declared in the bundle can only be raised.
+        roots: certificates of the timestamp authorities the reader trusts.
 
     Raises:
         SignatureError: no trusted key signed a record.
+        TimestampError: a timestamp does not verify, or time goes back.
         MalformedEvidenceError: a record or blob breaks the format.
         EvidenceError: anything else that does not hold.
-        InputError: `trust` is empty.
+        InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
     path = Path(path)
     stored = _check_names(path)
-    registration = Registration.load(path / REGISTRATION_FILE, trust)
-    certificate = Certificate.from_envelope(
-        read_bounded(path / CERTIFICATE_FILE, _LIMITS[CERTIFICATE_FILE]), trust, registration
-    )
+    registration = Registration.load(path / REGISTRATION_FILE, trust, roots)
+    envelope, token = read_stamped(path / CERTIFICATE_FILE)
+    certificate = Certificate.from_envelope(envelope, trust, registration)
     claimed, session = certificate.fields, certificate.session
+    head = bytes.fromhex(claimed["transcript"]["head"])
+    closed = read_token(path / TRANSCRIPT_TOKEN_FILE)
+    times = Chronology.verify(roots, registration, head, closed, envelope, token)
     salt = registration.salt()
 
     data = read_bounded(path / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
@@ -270,7 +297,8 @@ def check_bundle(
         examiner=claimed["examiner"]["name"],
         mode=mode,
         statement=_statement(registration, verdict, log10_p_adj),
-        limits=(*_limits(mode), *_expired(registration, certificate)),
+        times=times,
+        limits=(*_limits(mode, times), *_expired(registration, certificate)),
     )
 
 
@@ -312,6 +340,8 @@ def _strictest(first: Multiplicity, second: Multiplicity) -> Multiplicity:
 
 def _statement(registration: Registration, verdict: str, log10_p_adj: float) -> str:
     key = f"the key committed at {registration.fields['validity']['notBefore']} (declared, not timestamped)"
+    if registration.committed:
+        key = f"the key committed at {registration.committed} (timestamped)"
     if verdict == "match":
         bound = math.ceil(log10_p_adj * 100) / 100  # rounded upwards: it is an upper bound
         return (
@@ -321,11 +351,14 @@ def _statement(registration: Registration, verdict: str, log10_p_adj: float) -> 
     return f"The suspect's recorded responses do not show that they depend on {key}, nor that they do not."
 
 
-def _limits(mode: str) -> tuple[str, ...]:
+def _limits(mode: str, times: Chronology) -> tuple[str, ...]:
+    age = "The key's age is the owner's word; no timestamp shows that it is older than the suspect."
+    if times.committed:
+        age = "The key's age is the word of the timestamp authority you trust."
     return (
         "Dependence on the key is not theft: a licensed copy or a leaked key gives it too.",
         "The probability is that of such a result without dependence, not that of innocence.",
-        "The key's age is the owner's word; no timestamp shows that it is older than the suspect.",
+        age,
         "How many suspects and registrations were tried is declared, not proven.",
         _MODE_LIMIT[mode],
     )

@@ -255,7 +255,8 @@ digest = pattern("[0-9a-f]{64}", "64 hexadecimal digits")
 leaf_list = each(integer(0, MAX_LEAVES - 1), MAX_SELECTED)
 _keyid = pattern("sha256:[0-9a-f]{64}", "a key id")
 _ulid = pattern("[0-7][0-9A-HJKMNP-TV-Z]{25}", "a ULID")
-_salt_source = pattern("scrypt/([1-9]|1[0-9]|20)", "a known salt source")
+_owner_alg = one_of("ed25519", "ecdsa-p256")
+_salt_source = pattern("scrypt/([1-9]|1[0-9]|20)|tst-signature/1", "a known salt source")
 
 suspect = table(label=text, kind=text, endpoint=text, modelDigest=text)
 selection = table(
@@ -271,7 +272,11 @@ _manifest = table(
     files=each(table(name=_file_name, sha256=digest, size=integer()), MAX_FILES),
 )
 _key_commitment = table(
-    alg=one_of("merkle-sha256-rfc6962"), leaves=integer(1, MAX_LEAVES), root=digest, saltSource=_salt_source
+    alg=one_of("merkle-sha256-rfc6962"),
+    leaves=integer(1, MAX_LEAVES),
+    root=digest,
+    saltSource=_salt_source,
+    optional={"precommitTst": base64_text},
 )
 _watermark = table(
     scheme=scheme,
@@ -282,7 +287,9 @@ _watermark = table(
 registration = table(
     schema=one_of("1.0"),
     recordId=_ulid,
-    owner=table(name=text, keyid=_keyid, alg=one_of("ed25519"), spki=base64_text),
+    owner=table(
+        name=text, keyid=_keyid, alg=_owner_alg, spki=base64_text, optional={"recovery": base64_text}
+    ),
     model=table(name=text, version=text, task=text, input=text, output=text, manifest=_manifest),
     watermark=_watermark,
     policy=table(test=one_of("weighted-sign-exact/1"), alpha=_alpha, grindBits=integer(0, 1024)),
