@@ -5,9 +5,10 @@ Knows no scheme: how an opened leaf becomes an image, bits and scores is handed 
 
 from __future__ import annotations
 
-from modelguard.evidence.bundle import CheckedEvidence, certify, check_bundle
+from modelguard.evidence.bundle import CheckedEvidence, certify, check_bundle, inspect_bundle
 from modelguard.evidence.certificate import needed_grind_bits
 from modelguard.evidence.key import Decoder, Key, Scheme, select
+from modelguard.evidence.opening import Bits, Opened, Triggers, open_bits, open_triggers
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.prf import stream
 from modelguard.evidence.registration import Registration, register
@@ -15,10 +16,12 @@ from modelguard.evidence.sealed import resolve_passphrase, seal, unseal
 from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
 
 __all__ = [
+    "Bits",
     "CheckedEvidence",
     "Decoder",
     "Key",
     "Line",
+    "Opened",
     "Owner",
     "PublicKey",
     "Registration",
@@ -26,9 +29,13 @@ __all__ = [
     "Session",
     "SuspectInfo",
     "Transcript",
+    "Triggers",
     "certify",
     "check_bundle",
+    "inspect_bundle",
     "needed_grind_bits",
+    "open_bits",
+    "open_triggers",
     "register",
     "resolve_passphrase",
     "seal",
