@@ -5,7 +5,7 @@ Knows no scheme: how an opened leaf becomes an image, bits and scores is handed 
 
 from __future__ import annotations
 
-from modelguard.evidence.bundle import CheckedEvidence, certify, check_bundle, inspect_bundle
+from modelguard.evidence.bundle import CheckedEvidence, answer_images, certify, check_bundle, inspect_bundle
 from modelguard.evidence.certificate import needed_grind_bits
 from modelguard.evidence.key import Decoder, Key, Scheme, select
 from modelguard.evidence.opening import Bits, Opened, Triggers, open_bits, open_triggers
@@ -30,6 +30,7 @@ __all__ = [
     "SuspectInfo",
     "Transcript",
     "Triggers",
+    "answer_images",
     "certify",
     "check_bundle",
     "inspect_bundle",

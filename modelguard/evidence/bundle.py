@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from modelguard._files import atomic_write_bytes
 from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError, SignatureError
 from modelguard.evidence import dsse, records
 from modelguard.evidence.archive import bundle_folder
-from modelguard.evidence.blobs import decode_png, get_blob, read_bounded
+from modelguard.evidence.blobs import Array, decode_png, get_blob, read_bounded
 from modelguard.evidence.certificate import (
     Answer,
     BitsOf,
@@ -323,6 +323,16 @@ def inspect_bundle(path: str | Path) -> dict[str, Any]:
         blobs = folder / BLOB_FOLDER
         content[BLOB_FOLDER] = {name: (blobs / name).stat().st_size for name in sorted(stored)}
         return content
+
+
+def answer_images(path: str | Path, names: Iterable[str]) -> dict[str, Array]:
+    """Return answers of a bundle by their digests in its transcript, each as uint8 (H, W, C).
+
+    Raises:
+        EvidenceError: one is not there, or not what its name says.
+    """
+    with bundle_folder(Path(path), LIMITS) as (folder, _):
+        return {name: decode_png(get_blob(folder / BLOB_FOLDER, name)) for name in names}
 
 
 def _nothing_unsigned(name: str, envelope: bytes, trust: Sequence[PublicKey]) -> None:
