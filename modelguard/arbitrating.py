@@ -23,8 +23,10 @@ from modelguard.evidence import (
     Registration,
     Session,
     SuspectInfo,
+    TimestampAuthority,
     Transcript,
     Triggers,
+    load_roots,
 )
 from modelguard.schemes import reader_of
 from modelguard.suspects import as_suspect
@@ -38,6 +40,7 @@ def draw(
     suspect: object,
     *,
     trust: Sequence[PublicKey] = (),
+    tsa_roots: Sequence[str | Path] = (),
     queries: int = 1,
     label: str | None = None,
     exclude: Collection[int] = (),
@@ -49,6 +52,7 @@ def draw(
         registration: of the marked model, or its file.
         suspect: who will be asked: a module, a callable or any `Suspect`.
         trust: public keys of the owner, if `registration` is a file.
+        tsa_roots: PEM files with the roots of timestamp authorities the examiner believes in, likewise.
         queries: how many images will be sent.
         label: name of the suspect in the record.
         exclude: leaves the owner says were used before; every choice of such leaves counts as a trial.
@@ -58,7 +62,7 @@ def draw(
         EvidenceError: the file is no registration that a trusted key signed.
     """
     if not isinstance(registration, Registration):
-        registration = Registration.load(registration, trust)
+        registration = Registration.load(registration, trust, load_roots(tsa_roots))
     asked = as_suspect(suspect)
     info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint)
     count = queries * int(registration.scheme["perQuery"])
@@ -83,13 +87,19 @@ def open_triggers(key: Key, session: Session | str | Path) -> Triggers:
     return evidence.open_triggers(key, registration_of(key), session)
 
 
-def ask(suspect: object, triggers: Triggers, transcript: Transcript | str | Path) -> Transcript:
+def ask(
+    suspect: object,
+    triggers: Triggers,
+    transcript: Transcript | str | Path,
+    tsa: TimestampAuthority | None = None,
+) -> Transcript:
     """Ask a suspect with opened triggers: the examiner's second step. What was answered is not asked again.
 
     Args:
         suspect: the one the session was drawn for.
         triggers: as the owner opened them, for this session.
         transcript: that `draw` made, or its folder.
+        tsa: stamps the finished transcript, so that it can be shown that the bits were opened afterwards.
 
     Returns:
         The transcript, finished. Send it to the owner.
@@ -97,6 +107,7 @@ def ask(suspect: object, triggers: Triggers, transcript: Transcript | str | Path
     Raises:
         InputError: the triggers are of another session.
         SuspectError: the suspect could not be asked, or refused every query.
+        TimestampError: the authority gave no good timestamp.
     """
     written = transcript if isinstance(transcript, Transcript) else Transcript(transcript)
     if triggers.session != written.session:
@@ -124,6 +135,8 @@ def ask(suspect: object, triggers: Triggers, transcript: Transcript | str | Path
         )
     if not any(line.decoded for line in written.lines):
         raise SuspectError("suspect: it refused every query", "check its address and the format it takes")
+    if tsa is not None:
+        evidence.close(written, tsa)
     return written
 
 

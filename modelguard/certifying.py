@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelguard.errors import InputError
-from modelguard.evidence import CheckedEvidence, Key, Opened, Owner, PublicKey, Registration, Transcript
+from modelguard.evidence import (
+    CheckedEvidence,
+    Key,
+    Opened,
+    Owner,
+    PublicKey,
+    Registration,
+    TimestampAuthority,
+    Transcript,
+)
 from modelguard.evidence import certify as certify_session
 from modelguard.schemes import reader_of
 from modelguard.statistics import Multiplicity
@@ -20,6 +29,7 @@ def certify(
     mode: str | None = None,
     suspects: int = 1,
     registrations: int = 1,
+    tsa: TimestampAuthority | None = None,
 ) -> CheckedEvidence:
     """Open the leaves that were asked and write a signed bundle that anyone can check offline.
 
@@ -36,8 +46,10 @@ def certify(
             who asked with the owner's key, "arbiter" for one who never held it. None takes the one that fits.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
+        tsa: stamps the closed transcript and the certificate.
 
     Raises:
+        TimestampError: the authority gave no good timestamp.
         InputError: the folder exists, or the key carries no registration.
         EvidenceError: no transcript there, one of another key, or `mode` does not fit the examiner.
     """
@@ -57,6 +69,7 @@ def certify(
         bits=reader.bits,
         decode=reader.decode,
         multiplicity=Multiplicity(suspects, registrations, registration.grind_bits),
+        tsa=tsa,
     )
 
 
@@ -69,4 +82,9 @@ def registration_of(key: Key) -> Registration:
     """
     if "registration" not in key.extras:
         raise InputError("key: carries no registration", "use a key that `protect` made")
-    return Registration.from_envelope(key.extras["registration"], [PublicKey.from_der(key.owner)])
+    return Registration.from_envelope(
+        key.extras["registration"],
+        [PublicKey.from_der(key.owner)],
+        key.extras.get("registration.tsr", b""),
+        key.roots,
+    )

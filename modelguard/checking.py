@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from modelguard.errors import InputError, MalformedEvidenceError
-from modelguard.evidence import CheckedEvidence, PublicKey, check_bundle, inspect_bundle
+from modelguard.evidence import CheckedEvidence, PublicKey, check_bundle, inspect_bundle, load_roots
 from modelguard.schemes import read, reader_of
 from modelguard.statistics import Multiplicity
 
 
 def check(
-    bundle: str | Path, trust: Sequence[PublicKey | str | Path], *, suspects: int = 1, registrations: int = 1
+    bundle: str | Path,
+    trust: Sequence[PublicKey | str | Path],
+    *,
+    suspects: int = 1,
+    registrations: int = 1,
+    tsa_roots: Sequence[str | Path] = (),
 ) -> CheckedEvidence:
     """Check a bundle and return what it proves.
 
@@ -23,10 +28,11 @@ def check(
             the bundle can add to them.
         suspects: trials the caller wants counted at least.
         registrations: likewise.
+        tsa_roots: PEM files with the root certificates of the timestamp authorities the caller believes in.
 
     Raises:
         EvidenceError: the bundle does not prove what it claims; its `diagnostics` say why.
-        InputError: no such key file, or nobody is trusted.
+        InputError: no such key file, nobody is trusted, or there is a timestamp and no root to verify it by.
     """
     keys = [one if isinstance(one, PublicKey) else PublicKey.load(one) for one in trust]
     checked = check_bundle(
@@ -36,6 +42,7 @@ def check(
         bits=_step("bits"),
         decode=_step("decode"),
         multiplicity=Multiplicity(suspects, registrations, 0),
+        roots=load_roots(tsa_roots),
     )
     reader_of(checked.registration)
     return checked

@@ -57,6 +57,14 @@ class SignatureError(EvidenceError):
     """No trusted key made this signature."""
 
 
+class TimestampError(EvidenceError):
+    """A timestamp token does not show what it claims, or no authority gave one."""
+
+
+class RevokedError(EvidenceError):
+    """A record was not made before its key, or the record itself, was revoked."""
+
+
 class MalformedEvidenceError(EvidenceError):
     """A record breaks the format: unknown field, float, duplicate key, size or depth."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from modelguard._files import atomic_write_bytes, new_folder
 from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
 from modelguard.errors import EmbeddingError, InputError
-from modelguard.evidence import Key, Owner, Registration, register
+from modelguard.evidence import Key, Owner, Registration, TimestampAuthority, register
 from modelguard.metrics import quality
 from modelguard.schemes import Contract, EmbedReport, Scheme, probe
 from modelguard.verifying import verify
@@ -77,6 +77,8 @@ class Protected:
     def save(self, folder: str | Path, passphrase: str | None = None) -> Path:
         """Write a new folder: model.safetensors, key.mgkey (encrypted), registration.dsse.json, report.txt.
 
+        With a timestamp authority, registration.tsr is beside the registration.
+
         Raises:
             InputError: the folder exists, or there is no passphrase.
         """
@@ -100,6 +102,7 @@ def protect(
     version: str = "1",
     progress: bool = False,
     stretch: int = 20,
+    tsa: TimestampAuthority | None = None,
 ) -> Protected:
     """Mark a copy of `model` so that its owner can recognise it later; `model` itself stays as it is.
 
@@ -117,6 +120,8 @@ def protect(
         progress: show a progress bar.
         stretch: scrypt cost (log2) of the key's salt; 20 takes 1 GiB for some seconds. Less weakens the
             evidence.
+        tsa: a timestamp authority, asked once for the key and once for the registration. Its first answer
+            salts the key, so that only 24 bits are charged for keys that could have been tried, not 60.
 
     Returns:
         The marked copy, in evaluation mode, with its key, registration and report.
@@ -125,6 +130,7 @@ def protect(
         InputError: unusable data, or a name or version that no record can hold.
         ModelContractError: the model changes shape unexpectedly or answers with non-finite numbers.
         EmbeddingError: the mark could not be read back from the marked model; nothing is returned.
+        TimestampError: the authority gave no good timestamp.
     """
     began = time.monotonic()
     images = _as_images(data, model)
@@ -133,7 +139,9 @@ def protect(
     _check_task(task, contract, images[0])
     if test is None:
         images, test = _hold_out(images)
-    key = Key.create(owner, scheme.public(contract), scheme.leaves, decoder=scheme.decoder, log2_n=stretch)
+    key = Key.create(
+        owner, scheme.public(contract), scheme.leaves, decoder=scheme.decoder, log2_n=stretch, tsa=tsa
+    )
     info = _info(contract, task, name, version)
     _register(model, key, owner, info)  # what the record cannot hold comes out now, not after the training
     marked = copy.deepcopy(model).requires_grad_(True)
@@ -142,7 +150,11 @@ def protect(
     for mine, theirs in zip(marked.parameters(), model.parameters(), strict=True):
         mine.requires_grad_(theirs.requires_grad)
     registration = _register(marked, key, owner, info)
-    key = replace(key, extras={**key.extras, "registration": registration.envelope})
+    extras = {**key.extras, "registration": registration.envelope}
+    if tsa is not None:
+        registration = registration.stamp(tsa)
+        extras["registration.tsr"] = registration.token
+    key = replace(key, extras=extras)
     border = contract.scale if contract.scale > 1 else 0
     before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
     verdict, innocent = (verify(one, key, queries=1) for one in (marked, model))

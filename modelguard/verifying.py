@@ -24,6 +24,7 @@ from modelguard.evidence import (
     Registration,
     Session,
     SuspectInfo,
+    TimestampAuthority,
     Transcript,
     needed_grind_bits,
 )
@@ -77,7 +78,13 @@ class Verdict:
             f"p <= 10^{self.log10_p_adj:.1f} with all trials counted, {self.queries} queries{refused}"
         )
 
-    def certify(self, examiner: Owner, folder: str | Path, mode: str = "self") -> CheckedEvidence:
+    def certify(
+        self,
+        examiner: Owner,
+        folder: str | Path,
+        mode: str = "self",
+        tsa: TimestampAuthority | None = None,
+    ) -> CheckedEvidence:
         """Write signed evidence of this session; see `modelguard.certifying.certify`."""
         return certify(
             self.transcript,
@@ -87,6 +94,7 @@ class Verdict:
             mode=mode,
             suspects=self.multiplicity.suspects,
             registrations=self.multiplicity.registrations,
+            tsa=tsa,
         )
 
 

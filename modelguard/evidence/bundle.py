@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shutil
@@ -29,10 +30,13 @@ from modelguard.evidence.certificate import (
     result_record,
     verdict_of,
 )
+from modelguard.evidence.chronology import Chronology
 from modelguard.evidence.key import Key
-from modelguard.evidence.opening import BITS_FILE, Bits, Opened, transcript_record
+from modelguard.evidence.opening import BITS_FILE, TRANSCRIPT_TOKEN_FILE, Bits, Opened, transcript_record
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
+from modelguard.evidence.stamped import read_stamped, read_token
+from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
     BLOB_FOLDER,
     MAX_TRANSCRIPT_BYTES,
@@ -47,11 +51,16 @@ from modelguard.statistics import Multiplicity
 
 REGISTRATION_FILE = "registration.dsse.json"
 CERTIFICATE_FILE = "certificate.dsse.json"
+REGISTRATION_TOKEN_FILE = "registration.tsr"
+CERTIFICATE_TOKEN_FILE = "certificate.tsr"
 LIMITS = {
     REGISTRATION_FILE: 2 * records.MAX_JSON_BYTES,
     CERTIFICATE_FILE: 2 * records.MAX_JSON_BYTES,
     BITS_FILE: 2 * records.MAX_JSON_BYTES,
     TRANSCRIPT_FILE: MAX_TRANSCRIPT_BYTES,
+    REGISTRATION_TOKEN_FILE: MAX_TOKEN_BYTES,
+    TRANSCRIPT_TOKEN_FILE: MAX_TOKEN_BYTES,
+    CERTIFICATE_TOKEN_FILE: MAX_TOKEN_BYTES,
 }
 _MODE_LIMIT = {
     "self": "That the responses came from the suspect is the owner's word.",
@@ -79,6 +88,7 @@ class CheckedEvidence:
         mode: "self", "witness" or "arbiter".
         statement: what is proven, in one or two sentences.
         limits: what is not proven.
+        times: when its parts came to be, as far as timestamps show it.
         transcript: what was asked and answered, line by line.
         opened: (x_K, x_b) of every opened leaf.
         salt: the key's salt.
@@ -98,6 +108,7 @@ class CheckedEvidence:
     mode: str
     statement: str
     limits: tuple[str, ...]
+    times: Chronology
     transcript: tuple[Line, ...] = field(repr=False)
     opened: Mapping[int, tuple[bytes, bytes]] = field(repr=False)
     salt: bytes = field(repr=False)
@@ -119,6 +130,7 @@ def certify(
     decode: Decode,
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
+    tsa: TimestampAuthority | None = None,
 ) -> CheckedEvidence:
     """Open the selected leaves, sign a certificate and write the bundle.
 
@@ -139,6 +151,7 @@ def certify(
         decode: the decoder that the registration names.
         multiplicity: what was tried; its grind_bits are raised to what the registration demands.
         validity: {"notBefore", "notAfter"}; default five years from now.
+        tsa: stamps the closed transcript and the certificate; None leaves them unstamped.
 
     Returns:
         What the bundle proves; `match` or not, it is written.
@@ -179,18 +192,29 @@ def certify(
         )
     except MalformedEvidenceError as error:
         raise InputError(error.message, "see the arguments of certify") from None
+    tokens = {REGISTRATION_TOKEN_FILE: registration.token} if registration.token else {}
+    if token := read_token(transcript.folder / TRANSCRIPT_TOKEN_FILE):
+        tokens[TRANSCRIPT_TOKEN_FILE] = token
+    elif tsa is not None and isinstance(key, Key):  # before the certificate, which opens the bits
+        tokens[TRANSCRIPT_TOKEN_FILE] = tsa.stamp(transcript_message(bytes.fromhex(closed["head"])))
+    certificate = dsse.sign(payload, examiner)
+    if tsa is not None:
+        tokens[CERTIFICATE_TOKEN_FILE] = tsa.stamp(dsse.token_message(certificate))
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         atomic_write_bytes(temporary / REGISTRATION_FILE, registration.envelope)
-        atomic_write_bytes(temporary / CERTIFICATE_FILE, dsse.sign(payload, examiner))
+        atomic_write_bytes(temporary / CERTIFICATE_FILE, certificate)
         atomic_write_bytes(temporary / TRANSCRIPT_FILE, data)
         if isinstance(key, Opened):
             atomic_write_bytes(temporary / BITS_FILE, key.bits.envelope)
+        for name, token in tokens.items():
+            atomic_write_bytes(temporary / name, token)
         for name in {name for line in transcript.lines for name in line.blobs}:
             atomic_write_bytes(temporary / BLOB_FOLDER / name, get_blob(blobs, name))
         trust = [registration.owner, examiner.public]
-        checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity)
+        roots = (*key.roots, *(tsa.roots if tsa else ()))
+        checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
         temporary.chmod(0o755)
         temporary.rename(folder)
     except BaseException:
@@ -206,6 +230,7 @@ def check_bundle(
     bits: BitsOf,
     decode: Decode,
     multiplicity: Multiplicity | None = None,
+    roots: Roots = (),
 ) -> CheckedEvidence:
     """Check a bundle from end to end, believing nothing but the trusted keys.
 
@@ -216,15 +241,17 @@ def check_bundle(
         bits: derives the secret bits of a leaf.
         decode: the decoder that `registration.decoder` names; the caller compares its digest.
         multiplicity: what the reader knows was tried; each count declared in the bundle can only be raised.
+        roots: certificates of the timestamp authorities the reader trusts.
 
     Raises:
         SignatureError: no trusted key signed a record.
+        TimestampError: a timestamp does not verify, or time goes back.
         MalformedEvidenceError: a record or blob breaks the format.
         EvidenceError: anything else that does not hold.
-        InputError: `trust` is empty.
+        InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
     with bundle_folder(Path(path), LIMITS) as (folder, stored):
-        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity)
+        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity, roots)
 
 
 def _check_folder(
@@ -235,13 +262,17 @@ def _check_folder(
     bits: BitsOf,
     decode: Decode,
     multiplicity: Multiplicity | None,
+    roots: Roots,
 ) -> CheckedEvidence:
-    registration = Registration.load(path / REGISTRATION_FILE, trust)
+    registration = Registration.load(path / REGISTRATION_FILE, trust, roots)
     _nothing_unsigned(REGISTRATION_FILE, registration.envelope, trust)
-    envelope = read_bounded(path / CERTIFICATE_FILE, LIMITS[CERTIFICATE_FILE])
+    envelope, token = read_stamped(path / CERTIFICATE_FILE)
     certificate = Certificate.from_envelope(envelope, trust, registration)
     _nothing_unsigned(CERTIFICATE_FILE, envelope, trust)
     claimed, session = certificate.fields, certificate.session
+    head = bytes.fromhex(claimed["transcript"]["head"])
+    closed = read_token(path / TRANSCRIPT_TOKEN_FILE)
+    times = Chronology.verify(roots, registration, head, closed, envelope, token)
     salt = registration.salt()
 
     data = read_bounded(path / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
@@ -252,7 +283,7 @@ def _check_folder(
 
     asked = answers(lines, certificate.leaves)
     secrets = certificate.opened(registration)
-    _check_order(path / BITS_FILE, registration, claimed, secrets)
+    _check_bits(path / BITS_FILE, registration, claimed, secrets, closed)
     blobs = path / BLOB_FOLDER
     referred = {name for line in lines for name in line.blobs}
     if strangers := stored - referred:
@@ -288,7 +319,8 @@ def _check_folder(
         examiner=claimed["examiner"]["name"],
         mode=mode,
         statement=_statement(registration, verdict, log10_p_adj),
-        limits=(*_limits(mode), *_expired(registration, certificate)),
+        times=times,
+        limits=(*_limits(mode, times), *_expired(registration, certificate)),
         transcript=tuple(lines),
         opened=secrets,
         salt=salt,
@@ -353,8 +385,8 @@ def _nothing_unsigned(name: str, envelope: bytes, trust: Sequence[PublicKey]) ->
         raise SignatureError(f"{name}: not as it was written", "ask for the original")
 
 
-def _check_order(
-    path: Path, registration: Registration, claimed: Mapping[str, Any], secrets: Secrets
+def _check_bits(
+    path: Path, registration: Registration, claimed: Mapping[str, Any], secrets: Secrets, token: bytes
 ) -> None:
     """Check that an arbiter's bits were opened for the finished transcript, and only an arbiter's."""
     arbiter = claimed["examiner"]["mode"] == "arbiter"
@@ -369,6 +401,8 @@ def _check_order(
     _nothing_unsigned(BITS_FILE, opened.envelope, [registration.owner])
     if opened.transcript != claimed["transcript"]:
         raise EvidenceError("bits.transcript: opened for another one", "the examiner may have seen the bits")
+    if opened.token != (hashlib.sha256(token).hexdigest() if token else None):
+        raise EvidenceError("bits.transcriptToken: of another timestamp", "ask for the original")
     if opened.secrets != {leaf: secret_b for leaf, (_, secret_b) in secrets.items()}:
         raise EvidenceError("bits: not those of the certificate", "ask for the original")
 
@@ -388,6 +422,8 @@ def _strictest(first: Multiplicity, second: Multiplicity) -> Multiplicity:
 
 def _statement(registration: Registration, verdict: str, log10_p_adj: float) -> str:
     key = f"the key committed at {registration.fields['validity']['notBefore']} (declared, not timestamped)"
+    if registration.committed:
+        key = f"the key committed at {registration.committed} (timestamped)"
     if verdict == "match":
         bound = math.ceil(log10_p_adj * 100) / 100  # rounded upwards: it is an upper bound
         return (
@@ -397,11 +433,14 @@ def _statement(registration: Registration, verdict: str, log10_p_adj: float) -> 
     return f"The suspect's recorded responses do not show that they depend on {key}, nor that they do not."
 
 
-def _limits(mode: str) -> tuple[str, ...]:
+def _limits(mode: str, times: Chronology) -> tuple[str, ...]:
+    age = "The key's age is the owner's word; no timestamp shows that it is older than the suspect."
+    if times.committed:
+        age = "The key's age is the word of the timestamp authority you trust."
     return (
         "Dependence on the key is not theft: a licensed copy or a leaked key gives it too.",
         "The probability is that of such a result without dependence, not that of innocence.",
-        "The key's age is the owner's word; no timestamp shows that it is older than the suspect.",
+        age,
         "How many suspects and registrations were tried is declared, not proven.",
         _MODE_LIMIT[mode],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from modelguard.errors import InputError, SignatureError
 from modelguard.evidence import records
@@ -79,8 +80,7 @@ def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
     """
     if not trust:
         raise InputError("trust: empty", "give the public keys you trust; the record cannot vouch for itself")
-    value = records.loads(envelope, limit=2 * records.MAX_JSON_BYTES)
-    _ENVELOPE("envelope", value)
+    value = _parsed(envelope)
     payload = records.unb64(value["payload"], "envelope.payload")
     message = pae(PAYLOAD_TYPE, payload)
     signatures = [records.unb64(entry["sig"], "envelope.sig") for entry in value["signatures"]]
@@ -93,6 +93,29 @@ def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
             "ask the signer for their public key by a safe way, or do not believe the record",
         )
     return Verified(payload, hashlib.sha256(message).hexdigest(), signers)
+
+
+def token_message(envelope: bytes) -> bytes:
+    """Return what a timestamp of an envelope is over: its payload and all its signatures.
+
+    The signatures alone would not do: under a bad key one signature fits many payloads.
+
+    Raises:
+        MalformedEvidenceError: not an envelope.
+    """
+    value = _parsed(envelope)
+    payload = records.unb64(value["payload"], "envelope.payload")
+    digests = [hashlib.sha256(pae(PAYLOAD_TYPE, payload))]
+    for entry in value["signatures"]:
+        digests.append(hashlib.sha256(entry.get("keyid", "").encode()))
+        digests.append(hashlib.sha256(records.unb64(entry["sig"], "envelope.sig")))
+    return b"modelguard/v1/tst\x00" + b"".join(digest.digest() for digest in digests)
+
+
+def _parsed(envelope: bytes) -> Any:
+    value = records.loads(envelope, limit=2 * records.MAX_JSON_BYTES)
+    _ENVELOPE("envelope", value)
+    return value
 
 
 def _made_by(key: PublicKey, signature: bytes, message: bytes) -> bool:

@@ -16,6 +16,7 @@ from modelguard.errors import InputError, KeyFileError, MalformedEvidenceError
 from modelguard.evidence import merkle, prf, records
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.sealed import read_sealed, seal
+from modelguard.evidence.timestamps import Roots, TimestampAuthority, parse_roots, verify
 
 Scheme = Mapping[str, int | str]
 """Public parameters of a scheme: integers and strings, with an "id"."""
@@ -103,6 +104,7 @@ _SECRET = records.table(
     burnt=records.each(records.integer(0, records.MAX_LEAVES - 1), records.MAX_LEAVES, 0),
     created=records.moment,
     extras=records.each(records.table(name=records.text, size=records.integer()), 64, 0),
+    optional={"precommitTst": records.base64_text, "tsaRoots": records.base64_text},
 )
 
 
@@ -115,13 +117,15 @@ class Key:
         master: 32 secret bytes; every leaf derives from them.
         leaves: number of committed leaves.
         salt: mixed into every trigger and bit.
-        salt_source: where the salt comes from, such as "scrypt/20".
+        salt_source: where the salt comes from: "scrypt/20", say, or "tst-signature/1" for a timestamp.
         decoder: the decoder fixed with the key.
         reference: digest of the reference model whose response is subtracted, or "none".
         owner: the owner's public key as DER SubjectPublicKeyInfo.
         created: when, RFC 3339 in UTC.
         burnt: leaves that were sent to a suspect or published; they prove nothing twice.
         extras: secrets of the scheme by name (an extractor's weights, a clean model's digest).
+        token: the timestamp over `precommit` that gave the salt; empty without.
+        tsa_roots: PEM of the root certificates that its owner trusts for timestamps; empty without.
     """
 
     scheme: Scheme
@@ -135,6 +139,8 @@ class Key:
     created: str
     burnt: frozenset[int] = frozenset()
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    token: bytes = b""
+    tsa_roots: bytes = b""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", MappingProxyType(dict(self.scheme)))
@@ -150,6 +156,7 @@ class Key:
         decoder: Decoder,
         reference: str = "none",
         log2_n: int = 20,
+        tsa: TimestampAuthority | None = None,
     ) -> Key:
         """Make a fresh key.
 
@@ -160,9 +167,11 @@ class Key:
             decoder: the decoder, fixed from here on.
             reference: sha256 of the reference model, or "none".
             log2_n: scrypt cost of the salt; 20 takes 1 GiB and a few seconds, and less weakens the evidence.
+            tsa: salt the key with a timestamp of this authority instead, which spares most grinding bits.
 
         Raises:
             InputError: an argument is out of range.
+            TimestampError: the authority gave no good timestamp.
         """
         try:
             records.scheme("scheme", dict(scheme))
@@ -178,13 +187,17 @@ class Key:
             master=secrets.token_bytes(32),
             leaves=leaves,
             salt=b"",
-            salt_source=f"scrypt/{log2_n}",
+            salt_source="tst-signature/1" if tsa else f"scrypt/{log2_n}",
             decoder=decoder,
             reference=reference,
             owner=owner.public_key,
             created=records.utc_now(),
         )
-        return replace(unsalted, salt=prf.salt_from_scrypt(unsalted.precommit, log2_n))
+        if tsa is None:
+            return replace(unsalted, salt=prf.salt_from_scrypt(unsalted.precommit, log2_n))
+        token = tsa.stamp(unsalted.precommit)
+        salt = verify(token, unsalted.precommit, tsa.roots).salt
+        return replace(unsalted, salt=salt, token=token, tsa_roots=tsa.pem)
 
     @classmethod
     def load(cls, path: str | Path, passphrase: str | None = None) -> Key:
@@ -200,6 +213,8 @@ class Key:
             fields = records.loads(line)
             _SECRET("key", fields)
             owner = PublicKey.from_der(records.unb64(fields["owner"], "key.owner"))
+            token = records.unb64(fields.get("precommitTst", ""), "key.precommitTst")
+            roots = records.unb64(fields.get("tsaRoots", ""), "key.tsaRoots")
         except MalformedEvidenceError:  # its message may quote a secret
             raise KeyFileError(f"key file: {path} holds no key of {FORMAT}", "update modelguard") from None
         if sum(extra["size"] for extra in fields["extras"]) != len(rest):
@@ -219,6 +234,8 @@ class Key:
             created=fields["created"],
             burnt=frozenset(fields["burnt"]),
             extras=extras,
+            token=token,
+            tsa_roots=roots,
         )
 
     def save(self, path: str | Path, passphrase: str | None = None, overwrite: bool = False) -> Path:
@@ -243,8 +260,15 @@ class Key:
             "created": self.created,
             "extras": [{"name": name, "size": len(value)} for name, value in self.extras.items()],
         }
+        if self.token:
+            fields |= {"precommitTst": records.b64(self.token), "tsaRoots": records.b64(self.tsa_roots)}
         secret = records.dumps(fields) + b"\n" + b"".join(self.extras.values())
         return atomic_write_bytes(path, seal(secret, passphrase, "key"), overwrite=overwrite, mode=0o600)
+
+    @property
+    def roots(self) -> Roots:
+        """The root certificates its owner trusts for timestamps."""
+        return parse_roots(self.tsa_roots) if self.tsa_roots else ()
 
     def leaf(self, index: int) -> tuple[bytes, bytes]:
         """Return the secrets (x_K, x_b) of a leaf, 32 bytes each.
@@ -278,11 +302,13 @@ class Key:
     @property
     def commitment(self) -> dict[str, Any]:
         """The public `watermark.keyCommitment` field of a registration."""
+        stamp = {"precommitTst": records.b64(self.token)} if self.token else {}
         return {
             "alg": "merkle-sha256-rfc6962",
             "leaves": self.leaves,
             "root": self.root.hex(),
             "saltSource": self.salt_source,
+            **stamp,
         }
 
     def burn(self, indices: Iterable[int]) -> Key:

@@ -21,16 +21,20 @@ from modelguard.evidence.blobs import read_bounded
 from modelguard.evidence.key import Key
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
+from modelguard.evidence.stamped import read_token
+from modelguard.evidence.timestamps import Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import TRANSCRIPT_FILE, Session, Transcript, answers, chain, parse_lines
 
 FORMAT = "modelguard-triggers/1"
 BITS_FILE = "bits.dsse.json"
+TRANSCRIPT_TOKEN_FILE = "transcript.tsr"
 
 _TRIGGERS = records.table(
     format=records.one_of(FORMAT),
     registration=records.base64_text,
     suspect=records.suspect,
     selection=records.selection,
+    optional={"registrationToken": records.base64_text},
     openings=records.each(
         records.table(
             leaf=records.integer(0, records.MAX_LEAVES - 1),
@@ -65,6 +69,7 @@ class Triggers:
         registration: of the marked model.
         session: which leaves are asked, and whom.
         leaves: the selected leaves in the order in which they are asked.
+        roots: of the timestamp authorities that the examiner trusts.
 
     Raises:
         EvidenceError: the leaves are not those the session selects, or not under the committed root.
@@ -73,6 +78,7 @@ class Triggers:
     registration: Registration
     session: Session
     leaves: Mapping[int, OpenTrigger] = field(repr=False)
+    roots: Roots = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.session.registration != self.registration.record_id:
@@ -104,11 +110,18 @@ class Triggers:
                 for index, one in self.leaves.items()
             ],
         }
+        if self.registration.token:
+            fields["registrationToken"] = records.b64(self.registration.token)
         return atomic_write_bytes(path, records.dumps(fields), mode=0o600)
 
     @classmethod
-    def load(cls, path: str | Path, trust: Sequence[PublicKey]) -> Triggers:
+    def load(cls, path: str | Path, trust: Sequence[PublicKey], roots: Roots = ()) -> Triggers:
         """Read what `save` wrote and check it against the owner's public key.
+
+        Args:
+            path: of the file.
+            trust: public keys of the owner, from a source other than the file.
+            roots: of the timestamp authorities that the examiner trusts.
 
         Raises:
             SignatureError: no trusted key signed the registration.
@@ -118,7 +131,8 @@ class Triggers:
         fields = records.loads(read_bounded(Path(path), records.MAX_JSON_BYTES))
         _TRIGGERS("triggers", fields)
         envelope = records.unb64(fields["registration"], "triggers.registration")
-        registration = Registration.from_envelope(envelope, trust)
+        token = records.unb64(fields.get("registrationToken", ""), "triggers.registrationToken")
+        registration = Registration.from_envelope(envelope, trust, token, roots)
         session = Session.from_record(registration.record_id, fields["suspect"], fields["selection"])
         leaves = {
             one["leaf"]: OpenTrigger(
@@ -129,7 +143,7 @@ class Triggers:
             for one in fields["openings"]
         }
         try:
-            return cls(registration, session, leaves)
+            return cls(registration, session, leaves, tuple(roots))
         except InputError as error:
             raise EvidenceError(f"triggers.{error.message}", "ask the owner again") from None
 
@@ -150,11 +164,13 @@ class Bits:
         envelope: the signed file.
         secrets: x_b by leaf.
         transcript: the fields that fix the transcript: alg, count, sha256, head.
+        token: digest of the timestamp that closed the transcript, in hexadecimal; None without one.
     """
 
     envelope: bytes = field(repr=False)
     secrets: Mapping[int, bytes] = field(repr=False)
     transcript: Mapping[str, Any]
+    token: str | None
 
     @classmethod
     def from_envelope(cls, envelope: bytes, registration: Registration) -> Bits:
@@ -172,7 +188,7 @@ class Bits:
         if subject != {TRANSCRIPT_FILE: fields["transcript"]["sha256"]}:
             raise EvidenceError("bits.subject: not the transcript", "ask the owner for a valid record")
         secrets = {one["leaf"]: bytes.fromhex(one["xb"]) for one in fields["bits"]}
-        return cls(envelope, secrets, fields["transcript"])
+        return cls(envelope, secrets, fields["transcript"], fields.get("transcriptToken"))
 
     @classmethod
     def load(cls, path: str | Path, registration: Registration) -> Bits:
@@ -214,6 +230,11 @@ class Opened:
     def salt(self) -> bytes:
         """The key's salt."""
         return self.triggers.salt
+
+    @property
+    def roots(self) -> Roots:
+        """Of the timestamp authorities that the examiner trusts."""
+        return self.triggers.roots
 
     @property
     def commitment(self) -> dict[str, Any]:
@@ -276,15 +297,30 @@ def open_bits(owner: Owner, key: Key, registration: Registration, transcript: Tr
     leaves = session.leaves(registration)
     answers(transcript.lines, leaves)
     data = transcript.read()
-    fields = {
+    closed = transcript_record(session, data)
+    fields: dict[str, Any] = {
         "schema": "1.0",
         "registration": registration.record_id,
-        "transcript": transcript_record(session, data),
+        "transcript": closed,
         "bits": [{"leaf": leaf, "xb": key.leaf(leaf)[1].hex()} for leaf in leaves],
     }
-    subject = {TRANSCRIPT_FILE: fields["transcript"]["sha256"]}  # type: ignore[index]
+    if token := read_token(transcript.folder / TRANSCRIPT_TOKEN_FILE):  # so the bits came after that time
+        fields["transcriptToken"] = hashlib.sha256(token).hexdigest()
+    subject = {TRANSCRIPT_FILE: closed["sha256"]}
     payload = records.build_statement(subject, records.BITS_TYPE, fields)
     return Bits.from_envelope(dsse.sign(payload, owner), registration)
+
+
+def close(transcript: Transcript, tsa: TimestampAuthority) -> Path:
+    """Have a finished transcript stamped, before its bits are opened; the token stays in its folder.
+
+    Raises:
+        InputError: it is stamped already.
+        TimestampError: the authority gave no good timestamp.
+    """
+    head = chain(transcript.session.first_link(), transcript.read())
+    token = tsa.stamp(transcript_message(head))
+    return atomic_write_bytes(transcript.folder / TRANSCRIPT_TOKEN_FILE, token)
 
 
 def transcript_record(session: Session, data: bytes) -> dict[str, Any]:

@@ -40,3 +40,14 @@ def salt_from_scrypt(precommit: bytes, log2_n: int = 20) -> bytes:
         InputError: log2_n is not from 1 to 20.
     """
     return scrypt(precommit, b"modelguard/v1/salt\x00", log2_n)
+
+
+def salt_from_token(signature: bytes) -> bytes:
+    """Return the salt of 32 bytes that a timestamp over the precommit message gives.
+
+    Nobody can foretell an authority's signature, so every try costs a request to it.
+
+    Args:
+        signature: the part of the token's CMS signature value that cannot be altered, see `Timestamp`.
+    """
+    return hashlib.sha256(b"modelguard/v1/salt-token\x00" + signature).digest()

@@ -263,7 +263,7 @@ digest = pattern("[0-9a-f]{64}", "64 hexadecimal digits")
 leaf_list = each(integer(0, MAX_LEAVES - 1), MAX_SELECTED)
 _keyid = pattern("sha256:[0-9a-f]{64}", "a key id")
 _ulid = pattern("[0-7][0-9A-HJKMNP-TV-Z]{25}", "a ULID")
-_salt_source = pattern("scrypt/([1-9]|1[0-9]|20)", "a known salt source")
+_salt_source = pattern("scrypt/([1-9]|1[0-9]|20)|tst-signature/1", "a known salt source")
 
 suspect = table(label=text, kind=text, endpoint=text, modelDigest=text)
 selection = table(
@@ -279,7 +279,11 @@ _manifest = table(
     files=each(table(name=_file_name, sha256=digest, size=integer()), MAX_FILES),
 )
 _key_commitment = table(
-    alg=one_of("merkle-sha256-rfc6962"), leaves=integer(1, MAX_LEAVES), root=digest, saltSource=_salt_source
+    alg=one_of("merkle-sha256-rfc6962"),
+    leaves=integer(1, MAX_LEAVES),
+    root=digest,
+    saltSource=_salt_source,
+    optional={"precommitTst": base64_text},
 )
 _watermark = table(
     scheme=scheme,
@@ -326,6 +330,7 @@ bits = table(
     registration=digest,
     transcript=_transcript,
     bits=each(table(leaf=integer(0, MAX_LEAVES - 1), xb=digest), MAX_SELECTED),
+    optional={"transcriptToken": digest},
 )
 _PREDICATES = {REGISTRATION_TYPE: registration, VERIFICATION_TYPE: verification, BITS_TYPE: bits}
 

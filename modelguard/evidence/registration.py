@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from modelguard._files import atomic_write_bytes
 from modelguard.errors import EvidenceError, InputError, KeyFileError
-from modelguard.evidence import dsse, prf, records
-from modelguard.evidence.blobs import read_bounded
+from modelguard.evidence import dsse, prf, records, timestamps
 from modelguard.evidence.key import NO_REFERENCE, Decoder, Key, Scheme, precommit, reference_record
 from modelguard.evidence.owner import Owner, PublicKey
+from modelguard.evidence.stamped import read_stamped, verify_stamped, write_stamped
+from modelguard.evidence.timestamps import Roots, Timestamp, TimestampAuthority, check_order
 from modelguard.statistics import grind_bits
 
 
@@ -28,20 +28,35 @@ class Registration:
         record_id: its identity, 64 hexadecimal digits.
         owner: the key that signed it.
         fields: the record itself, as checked.
+        token: the timestamp of the signed file, as its authority gave it; empty without.
+        committed: the verified timestamp that salted the key; None if another source did, or without roots.
+        stamped: the verified timestamp of the signed file; None without one, or without roots.
     """
 
     envelope: bytes = field(repr=False)
     record_id: str
     owner: PublicKey
     fields: Mapping[str, Any] = field(repr=False)
+    token: bytes = field(default=b"", repr=False)
+    committed: Timestamp | None = field(default=None, compare=False)
+    stamped: Timestamp | None = field(default=None, compare=False)
 
     @classmethod
-    def from_envelope(cls, envelope: bytes, trust: Sequence[PublicKey]) -> Registration:
+    def from_envelope(
+        cls, envelope: bytes, trust: Sequence[PublicKey], token: bytes = b"", roots: Roots = ()
+    ) -> Registration:
         """Verify a registration against keys the caller trusts.
+
+        Args:
+            envelope: the signed file.
+            trust: public keys, from a source other than the registration.
+            token: the timestamp of the signed file, if it has one.
+            roots: of the timestamp authorities the caller trusts; without any, timestamps are not looked at.
 
         Raises:
             SignatureError: no trusted key signed it.
             MalformedEvidenceError: it breaks the format.
+            TimestampError: a timestamp does not verify, or its own is earlier than that of the commitment.
             EvidenceError: it contradicts itself: another owner than the signer, another root than its files.
         """
         verified = dsse.verify(envelope, trust)
@@ -55,6 +70,7 @@ class Registration:
         files, reference = manifest["files"], watermark["reference"]
         names = [file["name"] for file in files]
         source = watermark["keyCommitment"]["saltSource"]
+        has_token = "precommitTst" in watermark["keyCommitment"]
         digests = {file["name"]: file["sha256"] for file in files}
         for where, holds in (
             ("owner.keyid: not the key in owner.spki", claimed["keyid"] == owner.keyid),
@@ -63,24 +79,35 @@ class Registration:
             ("subject: not the files of the manifest", subject == digests),
             ("manifest.root: not the root of its files", manifest["root"] == _manifest_root(files)),
             ("reference: not as written", reference["id"] == "model" or reference == NO_REFERENCE),
+            ("precommitTst: not as saltSource says", has_token == (source == "tst-signature/1")),
             (f"policy.grindBits: too few for {source}", policy["grindBits"] >= grind_bits(source)),
         ):
             if not holds:
                 raise EvidenceError(f"registration.{where}", "ask its owner for a valid record")
-        return cls(envelope, verified.record_id, owner, fields)
+        return cls(envelope, verified.record_id, owner, fields, token)._timed(roots)
 
     @classmethod
-    def load(cls, path: str | Path, trust: Sequence[PublicKey]) -> Registration:
-        """Read and verify a registration file; raises as `from_envelope`."""
-        return cls.from_envelope(read_bounded(Path(path), 2 * records.MAX_JSON_BYTES), trust)
+    def load(cls, path: str | Path, trust: Sequence[PublicKey], roots: Roots = ()) -> Registration:
+        """Read and verify a registration file with the timestamp beside it; raises as `from_envelope`."""
+        envelope, token = read_stamped(Path(path))
+        return cls.from_envelope(envelope, trust, token, roots)
 
     def save(self, path: str | Path) -> Path:
-        """Write the signed file.
+        """Write the signed file, and beside it its timestamp if it has one.
 
         Raises:
-            InputError: the file exists already.
+            InputError: a file exists already.
         """
-        return atomic_write_bytes(path, self.envelope)
+        return write_stamped(Path(path), self.envelope, self.token)
+
+    def stamp(self, tsa: TimestampAuthority) -> Registration:
+        """Return the same registration with a timestamp.
+
+        Raises:
+            TimestampError: the authority gave none, or one earlier than that of the commitment.
+        """
+        token = tsa.stamp(dsse.token_message(self.envelope))
+        return replace(self, token=token)._timed(tsa.roots)
 
     @property
     def owner_name(self) -> str:
@@ -118,12 +145,39 @@ class Registration:
         """log2 of the keys the owner could have tried before committing."""
         return int(self.fields["policy"]["grindBits"])
 
+    @property
+    def precommit(self) -> bytes:
+        """The message that fixed the key before its salt was known."""
+        reference = self.fields["watermark"]["reference"]["sha256"]
+        return precommit(self.root, self.leaves, self.owner.der, self.decoder, reference, self.scheme)
+
+    def _timed(self, roots: Roots) -> Registration:
+        if not roots:
+            return self
+        committed, token = None, self._commitment_token
+        if token is not None:
+            committed = timestamps.verify(records.unb64(token, "precommitTst"), self.precommit, roots)
+        stamped = verify_stamped(self.envelope, self.token, roots)
+        check_order(("key", committed), ("registration", stamped))
+        return replace(self, committed=committed, stamped=stamped)
+
+    @property
+    def _commitment_token(self) -> str | None:
+        token: str | None = self.fields["watermark"]["keyCommitment"].get("precommitTst")
+        return token
+
     def salt(self) -> bytes:
-        """Derive the key's salt from the commitment; as slow as its salt source demands."""
-        watermark = self.fields["watermark"]
-        reference, source = watermark["reference"]["sha256"], watermark["keyCommitment"]["saltSource"]
-        message = precommit(self.root, self.leaves, self.owner.der, self.decoder, reference, self.scheme)
-        return prf.salt_from_scrypt(message, int(source.removeprefix("scrypt/")))
+        """Derive the key's salt from the commitment; as slow as its salt source demands.
+
+        Raises:
+            InputError: a timestamp gave it, and the registration was loaded without roots to verify it by.
+        """
+        if self.committed is not None:
+            return self.committed.salt
+        if self._commitment_token is not None:
+            raise timestamps.no_roots()
+        source = self.fields["watermark"]["keyCommitment"]["saltSource"]
+        return prf.salt_from_scrypt(self.precommit, int(source.removeprefix("scrypt/")))
 
 
 def register(

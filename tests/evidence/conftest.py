@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tsa import Authority
 
 from modelguard.evidence import (
     Decoder,
@@ -211,3 +212,11 @@ def bundle(made, tmp_path):
 @pytest.fixture
 def trust(owner, examiner):
     return [owner.public, examiner.public]
+
+
+@pytest.fixture(scope="session")
+def tsa(tmp_path_factory):
+    """A timestamp authority that is being served; see tsa.py."""
+    pytest.importorskip("rfc3161_client")
+    with Authority(tmp_path_factory.mktemp("tsa")) as authority:
+        yield authority
