@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelguard._files import check_new
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.output import emit
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from modelguard.evidence import CheckedEvidence
 
 
+BUNDLE_HELP = "Folder written by `modelguard certify`, or an uncompressed zip of its files."
+
+
 def check(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by `modelguard certify`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HELP)],
     trust: Annotated[
         list[Path],
         typer.Option(
@@ -26,15 +30,24 @@ def check(
     suspects: Annotated[
         int, typer.Option(min=1, help="Suspects you know to have been examined; counted at least.")
     ] = 1,
+    report: Annotated[
+        Path | None, typer.Option(help="New HTML page that shows people what was proven; needs jinja2.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Check a bundle of evidence, offline and trusting nobody's word but the keys you name.
 
     Exit code 0 is a proven match, 1 sound evidence that is inconclusive, 2 evidence that does not hold.
     """
+    if report is not None:
+        check_new(report, "report")
     from modelguard.checking import check as examine
 
     evidence = examine(bundle, list(trust), suspects=suspects)
+    if report is not None:
+        from modelguard.report import write
+
+        write(report, bundle, evidence)
     emit(as_record(evidence), as_text(evidence), as_json)
     return MATCH if evidence.verdict == "match" else INCONCLUSIVE
 

@@ -60,6 +60,18 @@ def sign(payload: bytes, *signers: Owner) -> bytes:
     )
 
 
+def unverified(envelope: bytes) -> tuple[bytes, list[str]]:
+    """Return the payload of an envelope and the key ids it names, neither of which anyone has checked.
+
+    Raises:
+        MalformedEvidenceError: not an envelope, or one of another payload type.
+    """
+    value = records.loads(envelope, limit=2 * records.MAX_JSON_BYTES)
+    _ENVELOPE("envelope", value)
+    keyids = [entry.get("keyid", "") for entry in value["signatures"]]
+    return records.unb64(value["payload"], "envelope.payload"), keyids
+
+
 def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
     """Verify an envelope against keys the caller trusts.
 
