@@ -56,7 +56,12 @@ def test_no_command_shows_the_help_as_a_usage_error(run: Run) -> None:
     ("words", "part"),
     [
         (["nonsense"], "nonsense"),
-        (["verify"], "SUSPECT"),
+        (["verify"], "--key"),
+        (["verify", "--key", "k"], "SUSPECT"),
+        (["verify", "--key", "k", "dncnn:denoise-25", "--answers", "a"], "no two of them"),
+        (["verify", "--key", "k", "ftp://example.com/denoise"], "no http or https address"),
+        (["verify", "--key", "k", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["verify", "--key", "k", "http://localhost/denoise", "--weights", "w"], "leave the weights out"),
         (["verify", "dncnn:denoise-25"], "--key"),
         (["verify", "dncnn:denoise-25", "--key", "k", "--queries", "none"], "--queries"),
         (["verify", "dncnn:denoise-25", "--key", "k", "--jpeg", "0"], "--jpeg"),
