@@ -268,7 +268,7 @@ _salt_source = pattern("scrypt/([1-9]|1[0-9]|20)|tst-signature/1", "a known salt
 
 suspect = table(label=text, kind=text, endpoint=text, modelDigest=text)
 selection = table(
-    rule=one_of("hash-nonce/1"),
+    rule=one_of("hash-nonce/1", "hash-nonce-sequential/1"),
     nonce=digest,
     count=integer(1, MAX_SELECTED),
     exclude=each(integer(0, MAX_LEAVES - 1), MAX_LEAVES, 0),
