@@ -6,10 +6,20 @@ from torch import nn
 
 from modelguard.errors import InputError
 from modelguard.suspects.base import Answer, Suspect
+from modelguard.suspects.exported import ExportedSuspect
 from modelguard.suspects.function import CallableSuspect
 from modelguard.suspects.module import ModuleSuspect
+from modelguard.suspects.onnx import OnnxSuspect
 
-__all__ = ["Answer", "CallableSuspect", "ModuleSuspect", "Suspect", "as_suspect"]
+__all__ = [
+    "Answer",
+    "CallableSuspect",
+    "ExportedSuspect",
+    "ModuleSuspect",
+    "OnnxSuspect",
+    "Suspect",
+    "as_suspect",
+]
 
 
 def as_suspect(obj: object) -> Suspect:
