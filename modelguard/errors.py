@@ -49,6 +49,10 @@ class SuspectError(ModelGuardError):
     """The suspect could not be asked or did not answer with an image."""
 
 
+class BudgetError(SuspectError):
+    """The allowed questions or time were used up first; the transcript can be resumed."""
+
+
 class EvidenceError(ModelGuardError):
     """A registration, transcript, certificate or bundle does not prove what it claims."""
 

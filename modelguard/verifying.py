@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import nn
 
 from modelguard._files import check_new
 from modelguard.certifying import certify, registration_of
-from modelguard.errors import InputError, SuspectError
+from modelguard.errors import BudgetError, InputError, SuspectError
 from modelguard.evidence import (
     CheckedEvidence,
     Key,
@@ -27,11 +28,15 @@ from modelguard.evidence import (
     Transcript,
     needed_grind_bits,
 )
+from modelguard.evidence.transcript import INTERRUPTED, SESSION_FILE
 from modelguard.schemes import Reader, reader_of
 from modelguard.statistics import Multiplicity, SignTest, sign_test
-from modelguard.suspects import Suspect, as_suspect
+from modelguard.suspects import FolderSuspect, Interview, Pacing, Suspect, as_suspect, write_queries
+from modelguard.suspects.base import Pixels
+from modelguard.suspects.cover import cover_queries
 
-Outcome = Literal["match", "inconclusive"]
+Outcome = Literal["match", "inconclusive", "obstructed"]
+_MOST_TRIGGERS, _FEW_ORDINARY = 0.5, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +44,22 @@ class Verdict:
     """What a suspect's answers show.
 
     Attributes:
-        outcome: "match" if the adjusted p-value is at most alpha, else "inconclusive" (never "innocent").
+        outcome: "match" if the adjusted p-value is at most alpha, else "inconclusive" (never "innocent"), or
+            "obstructed" if more than half of the triggers but fewer than a tenth of the ordinary photos were
+            refused.
         test: the exact sign test: bits, agreeing bits, statistic, exact tail.
         log10_p_adj: log10 of the p-value with all declared trials counted.
         alpha: the level asked for.
-        multiplicity: the declared trials.
-        queries: questions put to the suspect.
-        refused: questions it refused; they carry no evidence.
+        multiplicity: the declared trials, and what being free to stop early costs.
+        queries: triggers put to the suspect.
+        refused: triggers it refused to the end; they carry no evidence.
         suspect: who was asked.
         key: with which key.
         registration: the public record of that key.
         transcript: what was asked and answered.
+        ordinary: ordinary photos put to it.
+        ordinary_refused: photos it refused to the end.
+        converted: answers that were brought to the registered 8 bits or channels.
     """
 
     outcome: Outcome
@@ -63,6 +73,9 @@ class Verdict:
     key: Key
     registration: Registration
     transcript: Transcript
+    ordinary: int = 0
+    ordinary_refused: int = 0
+    converted: int = 0
 
     @property
     def match(self) -> bool:
@@ -72,9 +85,14 @@ class Verdict:
     def __str__(self) -> str:
         """Return the verdict as one line for people."""
         refused = f", {self.refused} refused" if self.refused else ""
+        photos = (
+            f", {self.ordinary} ordinary photos, {self.ordinary_refused} refused" if self.ordinary else ""
+        )
+        converted = f", {self.converted} answers converted" if self.converted else ""
         return (
             f"{self.outcome}: {self.test.matches}/{self.test.bits} bits agree, "
-            f"p <= 10^{self.log10_p_adj:.1f} with all trials counted, {self.queries} queries{refused}"
+            f"p <= 10^{self.log10_p_adj:.1f} with all trials counted, "
+            f"{self.queries} queries{refused}{photos}{converted}"
         )
 
     def certify(self, examiner: Owner, folder: str | Path, mode: str = "self") -> CheckedEvidence:
@@ -91,101 +109,266 @@ class Verdict:
 
 
 def verify(
-    suspect: Suspect | nn.Module | Callable[..., object],
+    suspect: Suspect | nn.Module | Callable[..., object] | str | Path,
     key: Key | str | Path,
     *,
     alpha: float = 1e-6,
-    queries: int = 1,
+    queries: int | None = None,
     suspects: int = 1,
     registrations: int = 1,
     label: str | None = None,
     transcript: str | Path | None = None,
     passphrase: str | None = None,
+    sequential: bool = False,
+    pacing: Pacing | None = None,
+    cover: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Verdict:
     """Ask a suspect service whether it runs a model marked with `key`.
 
     Args:
-        suspect: an nn.Module, a callable that takes and returns an 8-bit image, or any `Suspect`.
+        suspect: an nn.Module, a callable that takes and returns an 8-bit image, the http(s) address or TOML
+            file of a service, an ONNX file, a folder of stored answers, or any `Suspect`.
         key: the owner's key, or its file.
         alpha: level of the verdict, after all trials are counted.
-        queries: how many images to send; each asks as many leaves as the key's scheme packs into one.
+        queries: how many triggers to send, 1 unless said; each asks as many leaves as the key's scheme packs
+            into one. Stored answers and a resumed session have theirs.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         label: name of the suspect in the record.
-        transcript: new folder for the transcript; None keeps it in a temporary one until the verdict goes.
+        transcript: folder of the session: a new one, or one of the same key and suspect, which is resumed and
+            asks nothing twice. None keeps it in a temporary one until the verdict goes.
         passphrase: of the key file.
+        sequential: look after every query and stop as soon as `alpha` is reached; `queries` is the most that
+            is asked. Declared in the session before the first question, and charged for in the p-value.
+        pacing: how fast and how often is asked, and when to stop; default `Pacing()`.
+        cover: folder of ordinary photos, asked between the triggers in random order.
+        progress: is told what happens, a line each.
 
     Raises:
-        InputError: no key file there, no registration in it, an argument out of range, or too few leaves.
+        InputError: no key file there, no registration in it, an argument out of range, too few leaves, or a
+            transcript of another session.
         WrongPassphraseError: the passphrase does not open the key file.
-        SuspectError: the suspect answered no question at all.
+        BudgetError: the pacing allowed too little for a session that is not sequential; resume it.
+        SuspectError: the suspect answered no question at all, or cannot be asked.
     """
     if isinstance(key, (str, Path)):
         key = Key.load(key, passphrase)
     if not 0 < alpha < 1:
         raise InputError(f"alpha: {alpha} is no level", "use a number between 0 and 1, such as 1e-6")
-    if queries < 1:
-        raise InputError(f"queries: {queries} is too few", "ask one or more")
     asked = as_suspect(suspect)
-    registration = registration_of(key)
-    multiplicity = Multiplicity(suspects, registrations, needed_grind_bits(registration, len(key.burnt)))
-    reader = reader_of(registration)
-    per_query = int(registration.scheme["perQuery"])
-    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint)
-    session = Session.draw(registration, info, queries * per_query, key.burnt)
-    written = _transcript(transcript, session)
-    signs, scores, refused = _ask(asked, reader, registration, key, session, written, per_query)
-    if refused == queries:
+    questions = _Questions(key)
+    say = progress or (lambda text: None)
+    digest = getattr(asked, "model_digest", "unknown")
+    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint, digest)
+    tally = _Tally(questions, alpha, Multiplicity(suspects, registrations, 0), info)
+    photos = [] if cover is None else cover_queries(cover, questions.shape)
+    tally.transcript = written = _open(transcript, asked, questions, info, queries, sequential)
+    interview = Interview(asked, written, pacing or Pacing(), say)
+    verdict: Verdict | None = None
+    for kind, query, leaves in questions.schedule(written.session, photos):
+        try:
+            tally.add(kind, leaves, interview.put(kind, query, leaves))
+        except BudgetError as error:
+            if verdict is None:  # a look at a session with a fixed end would be one look too many
+                raise
+            say(error.message)
+            break
+        if written.session.sequential and kind == "trigger":
+            verdict = tally.verdict()
+            say(str(verdict))
+            if verdict.match:
+                break
+    verdict = tally.verdict()
+    if verdict.refused == verdict.queries and verdict.outcome != "obstructed":
+        why = f" (the last time: {interview.last_refusal})" if interview.last_refusal else ""
         raise SuspectError(
-            f"suspect: it refused all {queries} queries", "check its address and the image format it takes"
+            f"suspect: it refused all {verdict.queries} queries{why}",
+            "check its address and the image format it takes; then begin a new session",
         )
-    test = sign_test(signs, scores, int(registration.scheme["levels"]))
-    adjusted = multiplicity.adjust(test.log10_p)
-    outcome: Outcome = "match" if test.p * multiplicity.factor <= Fraction(str(alpha)) else "inconclusive"
-    return Verdict(
-        outcome, test, adjusted, alpha, multiplicity, queries, refused, info, key, registration, written
-    )
+    return verdict
 
 
-def _transcript(folder: str | Path | None, session: Session) -> Transcript:
+def export_queries(
+    key: Key | str | Path,
+    folder: str | Path,
+    *,
+    queries: int = 1,
+    cover: str | Path | None = None,
+    passphrase: str | None = None,
+) -> Path:
+    """Write the queries of a session as numbered PNG files, for somebody else to put to one or more suspects.
+
+    Their answers go, under the same numbers and with the manifest beside them, into a folder for `verify`.
+
+    Args:
+        key: the owner's key, or its file.
+        folder: new; gets 0001.png, 0002.png, ... and manifest.json.
+        queries: how many triggers.
+        cover: folder of ordinary photos that are mixed in; give `verify` the same.
+        passphrase: of the key file.
+
+    Raises:
+        InputError: the folder exists, there is no key, or it has too few leaves.
+        WrongPassphraseError: the passphrase does not open the key file.
+    """
+    check_new(folder)
+    if isinstance(key, (str, Path)):
+        key = Key.load(key, passphrase)
+    questions = _Questions(key)
+    photos = [] if cover is None else cover_queries(cover, questions.shape)
+    session = questions.draw(SuspectInfo("to be asked", "folder", "folder"), queries, sequential=False)
+    return write_queries(folder, session, (query for _, query, _ in questions.schedule(session, photos)))
+
+
+class _Questions:
+    """What can be asked with a key, and how answers are read."""
+
+    def __init__(self, key: Key) -> None:
+        self.key, self.registration = key, registration_of(key)
+        self.reader: Reader = reader_of(self.registration)
+        self.scheme = self.registration.scheme
+        self.per_query = int(self.scheme["perQuery"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a full trigger."""
+        height, width, channels = self.trigger(range(min(self.per_query, self.key.leaves))).shape
+        return height, width, channels
+
+    def trigger(self, leaves: Sequence[int]) -> Pixels:
+        return self.reader.trigger(self.scheme, [self.key.leaf(leaf)[0] for leaf in leaves], self.key.salt)
+
+    def draw(self, info: SuspectInfo, queries: int, sequential: bool) -> Session:
+        if queries < 1:
+            raise InputError(f"queries: {queries} is too few", "ask one or more")
+        return Session.draw(self.registration, info, queries * self.per_query, self.key.burnt, sequential)
+
+    def schedule(
+        self, session: Session, photos: Sequence[Pixels]
+    ) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
+        """Yield kind, query and leaves: triggers as the selection orders them, photos anywhere between."""
+        leaves = session.leaves(self.registration)
+        groups = iter([leaves[at : at + self.per_query] for at in range(0, len(leaves), self.per_query)])
+        order: list[Pixels | None] = [None] * -(-len(leaves) // self.per_query) + list(photos)
+        random.Random(session.nonce).shuffle(order)
+        for photo in order:
+            if photo is not None:
+                yield "ordinary", photo, ()
+            else:
+                group = next(groups)
+                yield "trigger", self.trigger(group), group
+
+
+class _Tally:
+    """Answers so far, and what they show."""
+
+    transcript: Transcript
+
+    def __init__(
+        self, questions: _Questions, alpha: float, declared: Multiplicity, info: SuspectInfo
+    ) -> None:
+        self._questions, self._alpha, self._declared, self._info = questions, alpha, declared, info
+        self._signs: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+        self._asked = {"trigger": 0, "ordinary": 0}
+        self._refused = {"trigger": 0, "ordinary": 0}
+
+    def add(self, kind: str, leaves: Sequence[int], image: Pixels | None) -> None:
+        self._asked[kind] += 1
+        self._refused[kind] += image is None
+        if kind == "ordinary":
+            return
+        one = self._questions
+        secrets = [one.key.leaf(leaf) for leaf in leaves]
+        signs = np.concatenate([one.reader.bits(one.scheme, secret, one.key.salt) for _, secret in secrets])
+        self._signs.append(signs)
+        if image is None:
+            self._scores.append(np.zeros(signs.shape, np.int64))
+        else:
+            visible = [secret for secret, _ in secrets]
+            self._scores.append(one.reader.decode(one.scheme, visible, one.key.salt, image))
+
+    def verdict(self) -> Verdict:
+        registration, written = self._questions.registration, self.transcript
+        signs, scores = np.concatenate(self._signs), np.concatenate(self._scores)
+        test = sign_test(signs, scores, int(self._questions.scheme["levels"]))
+        tried = needed_grind_bits(registration, len(written.session.exclude))
+        tried += written.session.looks_bits(written.lines)
+        counted = Multiplicity(self._declared.suspects, self._declared.registrations, tried)
+        outcome: Outcome = "inconclusive"
+        if test.p * counted.factor <= Fraction(str(self._alpha)):
+            outcome = "match"
+        elif self._obstructed():
+            outcome = "obstructed"
+        return Verdict(
+            outcome,
+            test,
+            counted.adjust(test.log10_p),
+            self._alpha,
+            counted,
+            self._asked["trigger"],
+            self._refused["trigger"],
+            self._info,
+            self._questions.key,
+            registration,
+            written,
+            self._asked["ordinary"],
+            self._refused["ordinary"],
+            sum(line.converted is not None for line in written.lines),
+        )
+
+    def _obstructed(self) -> bool:
+        # a question cut off by a crash of ours is no refusal of the suspect
+        cut = [line.kind for line in self.transcript.lines if line.status == INTERRUPTED]
+        rates = {
+            kind: (self._refused[kind] - cut.count(kind)) / max(asked, 1)
+            for kind, asked in self._asked.items()
+        }
+        few = self._asked["ordinary"] > 0 and rates["ordinary"] < _FEW_ORDINARY
+        return few and rates["trigger"] > _MOST_TRIGGERS
+
+
+def _open(
+    folder: str | Path | None,
+    asked: Suspect,
+    questions: _Questions,
+    info: SuspectInfo,
+    queries: int | None,
+    sequential: bool,
+) -> Transcript:
+    """Return a new transcript, or the one in `folder` if it is of the session that is wanted."""
+    stored = isinstance(asked, FolderSuspect)
+    if stored and (sequential or queries is not None):
+        raise InputError(
+            "queries: stored answers have the number of queries they were written with",
+            "leave out `queries` and `sequential`",
+        )
+    if folder is not None and (Path(folder) / SESSION_FILE).exists():
+        old = Transcript(folder)
+        session = asked.session(info) if isinstance(asked, FolderSuspect) else old.session
+        count = session.count if queries is None else queries * questions.per_query
+        fixed = (questions.registration.record_id, info, session.nonce, count, sequential)
+        there = old.session
+        found = (there.registration, there.suspect, there.nonce, there.count, there.sequential)
+        names = ("key", "suspect", "stored queries", "queries", "sequential")
+        if different := [name for name, one, two in zip(names, fixed, found, strict=True) if one != two]:
+            raise InputError(
+                f"transcript: {folder} is of another session: another {', '.join(different)}",
+                "resume it with the same arguments, or choose a new folder",
+            )
+        return old
+    if isinstance(asked, FolderSuspect):
+        session = asked.session(info)
+        if session.registration != questions.registration.record_id:
+            raise InputError(
+                f"answers: {asked.folder} are to queries of another key", "give the key of their queries"
+            )
+    else:
+        session = questions.draw(info, 1 if queries is None else queries, sequential)
     if folder is not None:
         return Transcript.create(check_new(folder, "transcript"), session)
     temporary = tempfile.mkdtemp(prefix="modelguard-")
     written = Transcript.create(temporary, session)
     weakref.finalize(written, shutil.rmtree, temporary, ignore_errors=True)
     return written
-
-
-def _ask(
-    suspect: Suspect,
-    reader: Reader,
-    registration: Registration,
-    key: Key,
-    session: Session,
-    written: Transcript,
-    per_query: int,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    selection = session.leaves(registration)
-    signs, scores, refused = [], [], 0
-    for start in range(0, len(selection), per_query):
-        leaves = selection[start : start + per_query]
-        secrets = [key.leaf(leaf) for leaf in leaves]
-        query = reader.trigger(registration.scheme, [secret for secret, _ in secrets], key.salt)
-        answer = suspect.ask(query)
-        written.add(
-            "trigger",
-            query,
-            status=answer.status,
-            leaves=leaves,
-            raw=answer.raw or None,
-            raw_type=answer.media_type if answer.raw else None,
-            decoded=answer.image,
-        )
-        bits = [reader.bits(registration.scheme, secret, key.salt) for _, secret in secrets]
-        signs.append(np.concatenate(bits))
-        if answer.image is None:
-            refused += 1
-            scores.append(np.zeros(signs[-1].shape, np.int64))
-        else:
-            scores.append(reader.decode(registration.scheme, [s for s, _ in secrets], key.salt, answer.image))
-    return np.concatenate(signs), np.concatenate(scores), refused

@@ -440,8 +440,9 @@ def test_a_transcript_is_kept_where_it_was_asked_for(protected: Protected, tmp_p
     verdict = mg.verify(protected.model, protected.key, transcript=tmp_path / "session")
     assert len(Transcript(tmp_path / "session").lines) == 1
     assert verdict.transcript.folder == tmp_path / "session"
+    (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        mg.verify(protected.model, protected.key, transcript=tmp_path / "session")
+        mg.verify(protected.model, protected.key, transcript=tmp_path / "other")
 
 
 def test_a_temporary_transcript_goes_with_its_verdict(

@@ -143,13 +143,14 @@ def certify(
     if key.commitment != registration.fields["watermark"]["keyCommitment"]:
         raise InputError("key: is not the one of this registration", "load the key that was registered")
     session = transcript.session
-    selection = session.leaves(registration)
+    selection = session.asked(registration, transcript.lines)
     data = transcript.read()
     blobs = transcript.folder / BLOB_FOLDER
     secrets = {leaf: key.leaf(leaf) for leaf in selection}
     responses = _responses(answers(transcript.lines, selection), blobs)
     test = evaluate(registration.scheme, key.salt, secrets, responses, trigger, bits, decode)
-    least = Multiplicity(1, 1, needed_grind_bits(registration, len(session.exclude)))
+    tried = needed_grind_bits(registration, len(session.exclude)) + session.looks_bits(transcript.lines)
+    least = Multiplicity(1, 1, tried)
     sha256 = hashlib.sha256(data).hexdigest()
     predicate = {
         "schema": "1.0",
@@ -246,7 +247,8 @@ def check_bundle(
 
     tries = claimed["result"]["multiplicity"]
     declared = Multiplicity(tries["suspects"], tries["registrations"], tries["grindBits"])
-    if declared.grind_bits < needed_grind_bits(registration, len(session.exclude)):
+    tried = needed_grind_bits(registration, len(session.exclude)) + session.looks_bits(lines)
+    if declared.grind_bits < tried:
         raise EvidenceError("result.multiplicity.grindBits: too few", "ask for a valid certificate")
     for name, value in result_record(test, declared, registration.alpha).items():
         if claimed["result"][name] != value:

@@ -40,7 +40,7 @@ class Certificate:
         fields: the record itself, as checked.
         examiner: the key that signed it.
         session: the session it is about.
-        leaves: the leaves its selection gives, in order.
+        leaves: the leaves its selection gives, in order; of a sequential session the first ones, as opened.
     """
 
     fields: Mapping[str, Any] = field(repr=False)
@@ -81,9 +81,12 @@ class Certificate:
                 "certificate.selection.exclude: no sorted leaves of this key", "ask the examiner"
             )
         try:
-            return cls(fields, examiner, session, session.leaves(registration))
+            leaves = session.leaves(registration)
         except InputError as error:
             raise EvidenceError(f"certificate.selection.{error.message}", "ask the examiner") from None
+        if session.sequential:  # it stopped before the end; that it opened what it asked is checked later
+            leaves = leaves[: len(fields["openings"])]
+        return cls(fields, examiner, session, leaves)
 
     def opened(self, registration: Registration) -> Secrets:
         """Return the opened secrets by leaf, in the order of selection.

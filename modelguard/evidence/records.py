@@ -259,7 +259,7 @@ _salt_source = pattern("scrypt/([1-9]|1[0-9]|20)", "a known salt source")
 
 suspect = table(label=text, kind=text, endpoint=text, modelDigest=text)
 selection = table(
-    rule=one_of("hash-nonce/1"),
+    rule=one_of("hash-nonce/1", "hash-nonce-sequential/1"),
     nonce=digest,
     count=integer(1, MAX_SELECTED),
     exclude=each(integer(0, MAX_LEAVES - 1), MAX_LEAVES, 0),

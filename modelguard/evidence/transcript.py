@@ -6,6 +6,7 @@ be passed off as another suspect's or as one of another selection.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -17,15 +18,27 @@ from typing import Any
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError
 from modelguard.evidence import records
-from modelguard.evidence.blobs import Array, array_digest, encode_png, get_blob, put_blob, read_bounded
+from modelguard.evidence.blobs import (
+    Array,
+    array_digest,
+    decode_png,
+    encode_png,
+    get_blob,
+    put_blob,
+    read_bounded,
+)
 from modelguard.evidence.key import select
 from modelguard.evidence.registration import Registration
 
 TRANSCRIPT_FILE = "transcript.jsonl"
 SESSION_FILE = "session.json"
+PENDING_FILE = "pending.json"
 BLOB_FOLDER = "blobs"
 MAX_LINE_BYTES = 1 << 16
 MAX_TRANSCRIPT_BYTES = 64 << 20
+INTERRUPTED = 499
+"""Status of a question that was in the air when the session was cut off; it may have been answered."""
+FIXED, SEQUENTIAL = "hash-nonce/1", "hash-nonce-sequential/1"
 
 _LINE = records.table(
     at=records.moment,
@@ -38,7 +51,14 @@ _LINE = records.table(
         "raw": records.digest,
         "rawType": records.text,
         "decoded": records.digest,
+        "converted": records.text,
     },
+)
+_PENDING = records.table(
+    seq=records.integer(0, records.MAX_LINES),
+    kind=records.one_of("trigger", "control", "ordinary"),
+    request=records.digest,
+    leaves=records.each(records.integer(0, records.MAX_LEAVES - 1), records.MAX_SELECTED, 0),
 )
 _SESSION = records.table(registration=records.digest, suspect=records.suspect, selection=records.selection)
 
@@ -82,8 +102,9 @@ class Session:
         registration: record id of the registration.
         suspect: who is asked.
         nonce: 32 fresh bytes that select the leaves.
-        count: number of leaves.
+        count: number of leaves; in a sequential session the most that may be asked.
         exclude: leaves used before.
+        sequential: whether the session may stop at any line, which `looks_bits` then charges.
     """
 
     registration: str
@@ -91,6 +112,7 @@ class Session:
     nonce: bytes
     count: int
     exclude: tuple[int, ...] = ()
+    sequential: bool = False
 
     @classmethod
     def draw(
@@ -99,6 +121,7 @@ class Session:
         suspect: SuspectInfo,
         count: int,
         exclude: Collection[int] = (),
+        sequential: bool = False,
     ) -> Session:
         """Draw the nonce of a new session.
 
@@ -107,23 +130,46 @@ class Session:
             suspect: who will be asked.
             count: number of leaves to open, each giving as many bits as the scheme has cells.
             exclude: leaves used before (`key.burnt`).
+            sequential: whether the session may stop early; `count` is then the most it may ask.
 
         Raises:
             InputError: fewer than `count` leaves are left, or a text of `suspect` is no line of text.
         """
-        session = cls(
-            registration.record_id, suspect, secrets.token_bytes(32), count, tuple(sorted(set(exclude)))
-        )
+        left_out, nonce = tuple(sorted(set(exclude))), secrets.token_bytes(32)
+        session = cls(registration.record_id, suspect, nonce, count, left_out, sequential)
         session.leaves(registration)
+        return session.checked()
+
+    def checked(self) -> Session:
+        """Return the session itself.
+
+        Raises:
+            InputError: a text of `suspect` is no line of text, or a number is out of range.
+        """
         try:
-            _SESSION("session", session.to_record())
+            _SESSION("session", self.to_record())
         except MalformedEvidenceError as error:
             raise InputError(error.message, "see the arguments of Session.draw") from None
-        return session
+        return self
 
     def leaves(self, registration: Registration) -> tuple[int, ...]:
         """Return the selected leaves in the order in which they are asked."""
         return select(registration.root, self.nonce, registration.leaves, self.count, self.exclude)
+
+    def asked(self, registration: Registration, lines: Sequence[Line]) -> tuple[int, ...]:
+        """Return the leaves on which the result rests: all selected, of a sequential session those asked."""
+        leaves = self.leaves(registration)
+        return leaves[: len({leaf for line in lines for leaf in line.leaves})] if self.sequential else leaves
+
+    def looks_bits(self, lines: Sequence[Line]) -> int:
+        """Return log2, rounded up, of what being free to stop after any line costs; 0 if the end was fixed.
+
+        A sequential session with j lines of triggers pays j (j + 1). The sum of 1 / (j (j + 1)) over all j is
+        1, so the exact test may be taken after every line, and the session stopped and resumed at will, as
+        long as nothing but the stopping depends on the bits (Bonferroni over looks, "alpha spending").
+        """
+        looks = sum(line.kind == "trigger" for line in lines) if self.sequential else 0
+        return max(looks * (looks + 1) - 1, 0).bit_length()
 
     def to_record(self) -> dict[str, Any]:
         """Return the session as JSON."""
@@ -131,7 +177,7 @@ class Session:
             "registration": self.registration,
             "suspect": self.suspect.to_record(),
             "selection": {
-                "rule": "hash-nonce/1",
+                "rule": SEQUENTIAL if self.sequential else FIXED,
                 "nonce": self.nonce.hex(),
                 "count": self.count,
                 "exclude": list(self.exclude),
@@ -143,7 +189,8 @@ class Session:
         """Read checked `registration`, `suspect` and `selection` fields."""
         nonce = bytes.fromhex(selection["nonce"])
         exclude = tuple(selection["exclude"])
-        return cls(registration, SuspectInfo.from_record(suspect), nonce, selection["count"], exclude)
+        who, sequential = SuspectInfo.from_record(suspect), selection["rule"] == SEQUENTIAL
+        return cls(registration, who, nonce, selection["count"], exclude, sequential)
 
     def first_link(self) -> bytes:
         """Return the start of the hash chain."""
@@ -167,6 +214,7 @@ class Line:
         raw: digest of the answer's bytes, if it came as bytes.
         raw_type: media type of these bytes.
         decoded: digest of the answer as PNG.
+        converted: what was changed to bring the answer to the registered contract, in words.
     """
 
     seq: int
@@ -178,6 +226,7 @@ class Line:
     raw: str | None = None
     raw_type: str | None = None
     decoded: str | None = None
+    converted: str | None = None
 
     @property
     def blobs(self) -> tuple[str, ...]:
@@ -254,7 +303,10 @@ def answers(
 
 
 class Transcript:
-    """A transcript being written in a folder of its own.
+    """A transcript being written in a folder of its own; each line is on the disk before the next question.
+
+    A question that was in the air when the process died is recorded as a refusal (`INTERRUPTED`) on opening:
+    whether it was answered nobody knows, and an answered question is never asked again.
 
     Args:
         folder: made by `create`; opening it again resumes the session.
@@ -277,6 +329,7 @@ class Transcript:
         for line in self._lines:
             for name in line.blobs:
                 get_blob(self.folder / BLOB_FOLDER, name)
+        self._close_pending()
 
     @classmethod
     def create(cls, folder: str | Path, session: Session) -> Transcript:
@@ -297,6 +350,25 @@ class Transcript:
         """Return the whole file."""
         return read_bounded(self.folder / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
 
+    def response(self, line: Line) -> Array:
+        """Return the answer of a line that has one, as it was recorded."""
+        assert line.decoded is not None
+        return decode_png(get_blob(self.folder / BLOB_FOLDER, line.decoded))
+
+    def announce(self, kind: str, request: Array, leaves: Sequence[int] = ()) -> None:
+        """Note on the disk that a question is about to be asked; `add` it afterwards."""
+        pending = {
+            "seq": len(self._lines),
+            "kind": kind,
+            "request": array_digest(request),
+            "leaves": list(leaves),
+        }
+        atomic_write_bytes(self.folder / PENDING_FILE, records.dumps(pending), overwrite=True)
+
+    def withdraw(self) -> None:
+        """Take back what `announce` noted: the question was not answered, and may be asked."""
+        (self.folder / PENDING_FILE).unlink(missing_ok=True)
+
     def add(
         self,
         kind: str,
@@ -307,6 +379,7 @@ class Transcript:
         raw: bytes | None = None,
         raw_type: str | None = None,
         decoded: Array | None = None,
+        converted: str | None = None,
     ) -> Line:
         """Append one question and its answer; on return it is on the disk.
 
@@ -318,9 +391,11 @@ class Transcript:
             raw: the answer's bytes as they came.
             raw_type: media type of `raw`; given with it.
             decoded: the answer as uint8 (H, W, C); None for a refusal.
+            converted: what was changed to bring it to the registered contract, in words.
 
         Raises:
             InputError: an argument breaks the format.
+            OSError: the disk is full, say; nothing recorded so far is lost, and adding may go on.
         """
         blobs = self.folder / BLOB_FOLDER
         line = Line(
@@ -333,15 +408,34 @@ class Transcript:
             raw=None if raw is None else put_blob(blobs, raw),
             raw_type=raw_type,
             decoded=None if decoded is None else put_blob(blobs, encode_png(decoded)),
+            converted=converted,
         )
+        return self._append(line)
+
+    def _append(self, line: Line) -> Line:
         data = records.dumps(line.to_record())
         try:
             _parse_line(line.seq, data)
         except MalformedEvidenceError as error:
             raise InputError(error.message, "see the arguments of Transcript.add") from None
-        with (self.folder / TRANSCRIPT_FILE).open("ab") as file:
-            file.write(data + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with (self.folder / TRANSCRIPT_FILE).open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(data + b"\n") <= len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(before)  # half a line would swallow the next one
+                raise
         self._lines.append(line)
         return line
+
+    def _close_pending(self) -> None:
+        path = self.folder / PENDING_FILE
+        if not path.exists():
+            return
+        pending = records.loads(read_bounded(path, records.MAX_JSON_BYTES))
+        _PENDING("pending", pending)
+        if pending["seq"] == len(self._lines):
+            kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
+            self._append(Line(len(self._lines), records.utc_now(), kind, request, INTERRUPTED, leaves))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from modelguard.errors import InputError, SuspectError
-from modelguard.suspects.base import Answer, Pixels, check_answer, check_query, to_png
+from modelguard.suspects.base import Answer, Pixels, check_query, to_png
+from modelguard.suspects.contract import to_contract
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -86,9 +87,8 @@ class OnnxSuspect:
             )
         if answer.dtype != np.uint8:
             answer = np.rint(answer.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-        pixels = np.ascontiguousarray(answer[0].transpose(1, 2, 0))
-        check_answer(pixels, query)
-        return Answer(pixels, to_png(pixels), "image/png", 200)
+        pixels, converted = to_contract(answer[0].transpose(1, 2, 0), query)
+        return Answer(pixels, to_png(pixels), "image/png", 200, converted=converted)
 
 
 def _library(name: str) -> Any:

@@ -56,7 +56,9 @@ def test_no_command_shows_the_help_as_a_usage_error(run: Run) -> None:
     ("words", "part"),
     [
         (["nonsense"], "nonsense"),
-        (["verify"], "SUSPECT"),
+        (["verify"], "--key"),
+        (["verify", "--key", "k"], "SUSPECT"),
+        (["verify", "--key", "k", "dncnn:denoise-25", "--answers", "a"], "no two of them"),
         (["verify", "dncnn:denoise-25"], "--key"),
         (["verify", "dncnn:denoise-25", "--key", "k", "--queries", "none"], "--queries"),
         (["verify", "dncnn:denoise-25", "--key", "k", "--jpeg", "0"], "--jpeg"),
@@ -84,7 +86,9 @@ def test_usage_error_of_a_process(spawn: Run) -> None:
     ("name", "part"),
     [
         ("dncnn", "is no name of a model"),
-        ("https://example.com/denoise", "is no name of a model"),
+        ("dncnn/denoise-25", "is no name of a model"),
+        ("ftp://example.com/denoise", "no http or https address"),
+        ("nowhere.toml", "cannot read nowhere.toml"),
         ("dncnn:none", "choose one of"),
         ("dncnn:denoise-25@2", "has no scale"),
         ("nowhere.at_all:net", "cannot import nowhere.at_all"),

@@ -49,7 +49,7 @@ def test_a_function_is_asked_but_takes_neither_weights_nor_jpeg(run: Run, worksh
 def test_what_cannot_be_asked_is_refused(run: Run, workshop: Path) -> None:
     result = run("verify", "tinynet:text", "--key", KEY)
     assert result.code == 3
-    assert "a str cannot be asked" in result.err
+    assert "'a model' cannot be asked" in result.err
 
 
 def test_non_finite_answers_are_a_failure(run: Run, workshop: Path) -> None:

@@ -161,7 +161,9 @@ def test_a_module_of_other_channels_is_a_suspect_error(tiny: nn.Module, colour: 
         ModuleSuspect(tiny).ask(colour)
 
 
-@pytest.mark.parametrize(("form", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg")])
+@pytest.mark.parametrize(
+    ("form", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_are_kept_and_decoded(
     channels: int, form: str, media_type: str, make_photo: Callable[..., Tensor]
@@ -172,7 +174,8 @@ def test_files_are_kept_and_decoded(
     assert answer.media_type == media_type
     assert answer.image is not None
     assert answer.image.shape == (24, 17, channels)
-    assert np.array_equal(answer.image, decoded(raw))
+    pixels = decoded(raw)
+    assert np.array_equal(answer.image, pixels if pixels.shape[2] == channels else luma(pixels))
 
 
 def test_two_axes_and_pictures_are_taken(grey: np.ndarray[Any, Any], colour: np.ndarray[Any, Any]) -> None:
@@ -213,19 +216,20 @@ def raises(image: Any) -> Any:
         (raises, "ConnectionError: the line is dead"),
         (lambda x: None, "NoneType"),
         (lambda x: "an answer", "str"),
-        (lambda x: x.astype(np.float32) / 255, "float32"),
+        (lambda x: x.astype(np.float32), "floats from"),
+        (lambda x: x.astype(np.float32) / np.nan, "floats from nan"),
         (lambda x: x.astype(np.int64), "int64"),
         (lambda x: x[:0], r"shape \(0, 17, 3\)"),
-        (lambda x: x[..., :2], r"shape \(24, 17, 2\)"),
+        (lambda x: np.dstack([x, x]), r"shape \(24, 17, 6\)"),
+        (lambda x: np.zeros((2100, 2100, 1), np.uint8), "2100 x 2100 pixels"),
         (lambda x: x[None], r"shape \(1, 24, 17, 3\)"),
         (lambda x: x.ravel(), r"shape"),
-        (lambda x: x[..., 0], "1 channels for a query of 3"),
-        (lambda x: Image.fromarray(x).convert("RGBA"), "RGBA"),
         (lambda x: Image.fromarray(x).convert("P"), "P pixels"),
         (lambda x: b"", "0 bytes"),
         (lambda x: b"<html>502 Bad Gateway</html>", "html"),
         (lambda x: encoded(x)[:200], "PNG"),
-        (lambda x: encoded(x, "BMP"), "no PNG or JPEG"),
+        (lambda x: encoded(x, "BMP"), "no PNG, JPEG or WebP"),
+        (lambda x: encoded(np.zeros((4100, 4100), np.uint8)), "4100 x 4100 pixels are too many"),
     ],
 )
 def test_what_a_callable_did_wrong_is_named(
@@ -235,8 +239,34 @@ def test_what_a_callable_did_wrong_is_named(
         CallableSuspect(fn).ask(colour)
 
 
+def luma(colour: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.fromarray(colour).convert("L"))[..., None]
+
+
+def test_other_channels_and_depths_are_brought_to_the_query(colour: np.ndarray[Any, Any]) -> None:
+    grey = luma(colour)
+    alpha = np.full((24, 17, 1), 9, np.uint8)
+    wide = colour.astype(np.uint16) * 257
+    cases: list[tuple[Any, Any, Any, str]] = [
+        (colour, grey, grey.repeat(3, 2), "grey to RGB"),
+        (grey, colour, grey, "RGB to grey"),
+        (colour, np.dstack([colour, alpha]), colour, "alpha dropped"),
+        (colour, Image.fromarray(np.dstack([colour, alpha])), colour, "alpha dropped"),
+        (grey, np.dstack([grey, alpha]), grey, "alpha dropped"),
+        (grey, np.dstack([colour, alpha]), grey, "alpha dropped, RGB to grey"),
+        (colour, wide, colour, "uint16 to uint8"),
+        (colour, colour / 255, colour, "float64 to uint8"),
+        (grey, encoded(grey.astype(np.uint16) * 257), grey, "uint16 to uint8"),
+        (colour, encoded(colour), colour, ""),
+    ]
+    for query, reply, expected, said in cases:
+        answer = CallableSuspect(lambda image, reply=reply: reply).ask(query)  # type: ignore[misc]
+        assert np.array_equal(answer.image, expected)  # type: ignore[arg-type]
+        assert answer.converted == said
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["PNG", "JPEG"]), st.data())
+@given(st.sampled_from(["PNG", "JPEG", "WEBP"]), st.data())
 def test_damaged_files_never_escape_as_other_errors(form: str, data: st.DataObject) -> None:
     query = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
     raw = bytearray(encoded(query, form))
@@ -294,7 +324,7 @@ def test_suspects_say_what_they_are(tiny: nn.Module) -> None:
         assert suspect.endpoint.endswith(name)
 
 
-@pytest.mark.parametrize("obj", [None, "http://example.org", 7, nn.Identity, Refuses, np.zeros(3)])
+@pytest.mark.parametrize("obj", [None, "ftp", 7, nn.Identity, Refuses, np.zeros(3)])
 def test_as_suspect_refuses_the_rest(obj: object) -> None:
     with pytest.raises(InputError, match="cannot be asked"):
         as_suspect(obj)
