@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelguard.evidence import Key, Owner, PublicKey
     from modelguard.protecting import Protected, protect
     from modelguard.schemes import TriggerKey
+    from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
 __all__ = [
@@ -35,7 +36,10 @@ __all__ = [
     "Verdict",
     "__version__",
     "check",
+    "from_pretrained",
     "protect",
+    "push_to_hub",
+    "save_pretrained",
     "verify",
 ]
 
@@ -52,7 +56,10 @@ _WHERE = {
     "TriggerKey": "schemes",
     "Verdict": "verifying",
     "check": "checking",
+    "from_pretrained": "sharing",
     "protect": "protecting",
+    "push_to_hub": "sharing",
+    "save_pretrained": "sharing",
     "verify": "verifying",
 }
 _ROOMS = {"attacks", "datasets", "distortions", "networks", "statistics", "suspects", "training", "weights"}

@@ -24,6 +24,7 @@ from modelguard.verifying import verify
 from modelguard.weights import dump_state
 
 WEIGHTS_NAME = "model.safetensors"
+REGISTRATION_NAME = "registration.dsse.json"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Protected:
         with new_folder(folder) as whole:
             atomic_write_bytes(whole / WEIGHTS_NAME, dump_state(self.model))
             self.key.save(whole / "key.mgkey", passphrase)
-            self.registration.save(whole / "registration.dsse.json")
+            self.registration.save(whole / REGISTRATION_NAME)
             atomic_write_bytes(whole / "report.txt", f"{self.report}\n".encode())
         return Path(folder)
 
