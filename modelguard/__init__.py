@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelguard.evidence import Key, Owner, PublicKey
     from modelguard.protecting import Protected, protect
     from modelguard.schemes import TriggerKey
+    from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
 __all__ = [
@@ -36,10 +37,13 @@ __all__ = [
     "Verdict",
     "__version__",
     "check",
+    "from_pretrained",
     "inspect",
     "open_bits",
     "open_triggers",
     "protect",
+    "push_to_hub",
+    "save_pretrained",
     "verify",
 ]
 
@@ -56,10 +60,13 @@ _WHERE = {
     "TriggerKey": "schemes",
     "Verdict": "verifying",
     "check": "checking",
+    "from_pretrained": "sharing",
     "inspect": "checking",
     "open_bits": "arbitrating",
     "open_triggers": "arbitrating",
     "protect": "protecting",
+    "push_to_hub": "sharing",
+    "save_pretrained": "sharing",
     "verify": "verifying",
 }
 _ROOMS = {

@@ -75,3 +75,7 @@ class MalformedEvidenceError(EvidenceError):
 
 class WeightsError(ModelGuardError):
     """Pre-trained weights are missing or are not the file their card describes."""
+
+
+class SharingError(ModelGuardError):
+    """The hub that models are shared through cannot be reached, or refuses."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,11 +18,13 @@ from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
 from modelguard.errors import EmbeddingError, InputError
 from modelguard.evidence import Key, Owner, Registration, TimestampAuthority, register
 from modelguard.metrics import quality
+from modelguard.networks import device_of
 from modelguard.schemes import Contract, EmbedReport, Scheme, probe
 from modelguard.verifying import verify
 from modelguard.weights import dump_state
 
 WEIGHTS_NAME = "model.safetensors"
+REGISTRATION_NAME = "registration.dsse.json"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Protected:
         with new_folder(folder) as whole:
             atomic_write_bytes(whole / WEIGHTS_NAME, dump_state(self.model))
             self.key.save(whole / "key.mgkey", passphrase)
-            self.registration.save(whole / "registration.dsse.json")
+            self.registration.save(whole / REGISTRATION_NAME)
             atomic_write_bytes(whole / "report.txt", f"{self.report}\n".encode())
         return Path(folder)
 
@@ -107,7 +110,8 @@ def protect(
     """Mark a copy of `model` so that its owner can recognise it later; `model` itself stays as it is.
 
     Args:
-        model: any module that maps (B, C, H, W) in [0, 1] to (B, C, sH, sW), s from 1 to 8.
+        model: any module that maps (B, C, H, W) in [0, 1] to (B, C, sH, sW), s from 1 to 8, on one device.
+            One in half precision is marked in float32, then rounded, and asked as it is rounded.
         scheme: how to mark it, such as `TriggerKey()`.
         data: ordinary clean images, as an ImageSet, a folder or float tensors (C, H, W) in [0, 1].
         owner: signs the registration; the key is bound to him.
@@ -128,7 +132,7 @@ def protect(
 
     Raises:
         InputError: unusable data, or a name or version that no record can hold.
-        ModelContractError: the model changes shape unexpectedly or answers with non-finite numbers.
+        ModelContractError: the model breaks its contract; see `probe`.
         EmbeddingError: the mark could not be read back from the marked model; nothing is returned.
         TimestampError: the authority gave no good timestamp.
     """
@@ -144,10 +148,11 @@ def protect(
     )
     info = _info(contract, task, name, version)
     _register(model, key, owner, info)  # what the record cannot hold comes out now, not after the training
-    marked = copy.deepcopy(model).requires_grad_(True)
+    marked = copy.deepcopy(model).requires_grad_(True).float()
     embedding = scheme.embed(marked, key, images, task, "embedding the mark" if progress else None)
-    marked.to(next(model.parameters()).device).eval()
-    for mine, theirs in zip(marked.parameters(), model.parameters(), strict=True):
+    marked.to(device_of(model)).eval()
+    for mine, theirs in zip(_tensors(marked), _tensors(model), strict=True):
+        mine.data = mine.data.to(theirs.dtype)
         mine.requires_grad_(theirs.requires_grad)
     registration = _register(marked, key, owner, info)
     extras = {**key.extras, "registration": registration.envelope}
@@ -166,6 +171,10 @@ def protect(
     seconds = time.monotonic() - began
     report = Report(before, after, len(test), verdict.log10_p_adj, innocent.log10_p_adj, embedding, seconds)
     return Protected(marked, key, registration, report)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
 
 
 def _as_images(data: ImageSet | str | Path | Sequence[Tensor], model: nn.Module) -> ImageSet:

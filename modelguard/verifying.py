@@ -137,7 +137,7 @@ def verify(
 
     Args:
         suspect: an nn.Module, a callable that takes and returns an 8-bit image, the http(s) address or TOML
-            file of a service, a folder of stored answers, or any `Suspect`.
+            file of a service, an ONNX file, a folder of stored answers, or any `Suspect`.
         key: the owner's key, or its file.
         alpha: level of the verdict, after all trials are counted.
         queries: how many triggers to send, 1 unless said; each asks as many leaves as the key's scheme packs
@@ -168,7 +168,8 @@ def verify(
     asked = as_suspect(suspect)
     questions = _Questions(key)
     say = progress or (lambda text: None)
-    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint)
+    digest = getattr(asked, "model_digest", "unknown")
+    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint, digest)
     tally = _Tally(questions, alpha, Multiplicity(suspects, registrations, 0), info)
     photos = [] if cover is None else cover_photos(cover)
     tally.transcript = written = _open(transcript, asked, questions, info, queries, sequential)

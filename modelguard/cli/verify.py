@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SUSPECTS_HELP = "How many suspects are examined with this key in all; each counts as a trial."
 SUSPECT_HELP = (
     MODEL_HELP + " A service: its `https://` address if it takes and returns an image file as the body, or a "
-    "TOML file that says how it is asked. A factory may also return a function from an 8-bit image to an "
-    "8-bit image."
+    "TOML file that says how it is asked. An ONNX file. A factory may also return a function from an 8-bit "
+    "image to an 8-bit image."
 )
 
 
@@ -132,11 +132,11 @@ def _suspect(name: str, weights: Path | None, jpeg: int | None) -> Any:
     from torch import nn
 
     from modelguard.distortions import Jpeg
-    from modelguard.suspects import ModuleSuspect, as_suspect
+    from modelguard.suspects import FILES, ModuleSuspect, as_suspect
 
-    if "://" in name or name.endswith(".toml"):
+    if "://" in name or Path(name).suffix in FILES:
         if weights is not None:
-            raise InputError(f"weights: {name} is a service", "leave the weights out")
+            raise InputError(f"weights: {name} needs none", "leave the weights out")
         asked: Any = as_suspect(name)
     else:
         asked = load_suspect(name, weights)

@@ -9,11 +9,11 @@ from torch import nn
 
 from modelguard import weights
 from modelguard.networks.dncnn import DnCNN
-from modelguard.networks.modes import evaluating
+from modelguard.networks.modes import device_of, evaluating
 from modelguard.networks.red import RED
 from modelguard.networks.vdsr import VDSR, Upscaled, bicubic
 
-__all__ = ["RED", "VDSR", "DnCNN", "Upscaled", "bicubic", "dncnn", "evaluating", "red", "vdsr"]
+__all__ = ["RED", "VDSR", "DnCNN", "Upscaled", "bicubic", "device_of", "dncnn", "evaluating", "red", "vdsr"]
 
 
 def dncnn(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modelguard.datasets import ImageSet, Task
 from modelguard.errors import ModelContractError
 from modelguard.evidence import Decoder, Key
-from modelguard.networks import evaluating
+from modelguard.networks import device_of, evaluating
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -92,22 +92,23 @@ def probe(model: nn.Module, image: Tensor) -> Contract:
         image: (C, H, W) in [0, 1].
 
     Raises:
-        ModelContractError: it has no parameters, fails, changes shape in another way than by a whole-number
-            scale, or is not finite.
+        ModelContractError: it has no parameters, is not on one device, fails, changes shape in another way
+            than by a whole-number scale, is not finite, or does not answer in [0, 1].
     """
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ModelContractError(
             "model: it has no parameters to mark", "give a trained network, not an algorithm"
         )
+    device = device_of(model)
     given = tuple(image[None].shape)
     try:
         with evaluating(model):
-            answer = model(image[None].to(parameter.device))
+            answer = model(image[None].to(device, parameter.dtype))
     except Exception as error:
         raise ModelContractError(
             f"model: it fails on an input of shape {given}: {error}",
-            "give images of its channels, use patches of a size it takes, and keep it in float32",
+            "give images of its channels, use patches of a size it takes, and keep it in one precision",
         ) from error
     if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[:2] != given[:2]:
         shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
@@ -123,5 +124,11 @@ def probe(model: nn.Module, image: Tensor) -> Contract:
     if not torch.isfinite(answer).all():
         raise ModelContractError(
             "model: its answer holds NaN or infinity", "check its weights and its input range"
+        )
+    if ((answer < -1) | (answer > 2)).float().mean() > 0.5:
+        low, high = float(answer.min()), float(answer.max())
+        raise ModelContractError(
+            f"model: it answers an image in [0, 1] with values from {low:.4g} to {high:.4g}",
+            "wrap it so that it takes and returns [0, 1], say with model(255 * x) / 255 in `forward`",
         )
     return Contract(given[1], int(height))

@@ -1,27 +1,32 @@
-"""How a suspect is asked: a module, any callable, a web service, a folder. `as_suspect` picks the adapter."""
+"""How a suspect is asked: module, callable, web service, file, folder. `as_suspect` picks the adapter."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
 
 from modelguard.errors import InputError
 from modelguard.suspects.base import Answer, Suspect
+from modelguard.suspects.exported import ExportedSuspect
 from modelguard.suspects.folder import FolderSuspect, write_queries
 from modelguard.suspects.function import CallableSuspect
 from modelguard.suspects.http import HttpSuspect
 from modelguard.suspects.interview import Interview, Pacing
 from modelguard.suspects.module import ModuleSuspect
+from modelguard.suspects.onnx import OnnxSuspect
 from modelguard.suspects.service import Service
 
 __all__ = [
     "Answer",
     "CallableSuspect",
+    "ExportedSuspect",
     "FolderSuspect",
     "HttpSuspect",
     "Interview",
     "ModuleSuspect",
+    "OnnxSuspect",
     "Pacing",
     "Service",
     "Suspect",
@@ -29,13 +34,22 @@ __all__ = [
     "write_queries",
 ]
 
+FILES: dict[str, Callable[[str], Suspect]] = {
+    ".onnx": OnnxSuspect,
+    ".pt2": ExportedSuspect,
+    ".toml": HttpSuspect.load,
+    ".torchscript": ExportedSuspect,
+    ".ts": ExportedSuspect,
+}
+"""Which adapter a file belongs to, by the end of its name."""
+
 
 def as_suspect(obj: object) -> Suspect:
     """Return `obj` as something that can be asked.
 
     Args:
         obj: a suspect (returned as it is), an nn.Module, a callable as `CallableSuspect` takes, the http(s)
-            address of a service, a TOML file that describes one, or a folder of stored answers.
+            address of a service, a file with one of the endings in `FILES`, or a folder of stored answers.
 
     Raises:
         InputError: anything else, classes included.
@@ -58,11 +72,11 @@ def as_suspect(obj: object) -> Suspect:
 def _named(name: str) -> Suspect:
     if "://" in name:
         return HttpSuspect(name)
-    if name.endswith(".toml"):
-        return HttpSuspect.load(name)
+    if (adapter := FILES.get(Path(name).suffix)) is not None:
+        return adapter(name)
     if Path(name).is_dir():
         return FolderSuspect(name)
     raise InputError(
         f"suspect: {name!r} cannot be asked",
-        "give the http(s) address of a service, its TOML file, or a folder of stored answers",
+        f"give the http(s) address of a service, a file ({', '.join(FILES)}), or a folder of stored answers",
     )

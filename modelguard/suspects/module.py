@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from modelguard.datasets import to_uint8
 from modelguard.errors import SuspectError
-from modelguard.networks import evaluating
+from modelguard.networks import device_of, evaluating
 from modelguard.suspects.base import Answer, Pixels, check_query, to_png
 
 
@@ -16,7 +16,8 @@ class ModuleSuspect:
     """Asks `model` in evaluation mode, as it is deployed: 8-bit images in and out.
 
     Args:
-        model: maps (1, C, H, W) in [0, 1] to (1, C, H', W'), on any device; left as it was.
+        model: maps (1, C, H, W) in [0, 1] to (1, C, H', W'), on any one device and in any precision;
+            left as it was.
         channel: what happens to the answer on its way, such as `modelguard.distortions.Jpeg`; takes and
             returns float images in [0, 1].
     """
@@ -32,7 +33,7 @@ class ModuleSuspect:
         image = torch.from_numpy(query.copy()).permute(2, 0, 1)[None].float().div(255)
         try:
             with evaluating(self.model):
-                answer = self.model(image.to(parameter.device, parameter.dtype))
+                answer = self.model(image.to(device_of(self.model), parameter.dtype))
         except Exception as error:
             raise SuspectError(
                 f"suspect: the model failed on {tuple(image.shape)} with {type(error).__name__}: {error}",

@@ -53,12 +53,25 @@ def test_a_model_is_asked_for_its_contract(channels: int, scale: int) -> None:
         (Wrong(lambda x: x.repeat(1, 1, 2, 1)), "px came back"),
         (Wrong(lambda x: x[..., :0, :0]), "px came back"),
         (Wrong(lambda x: x / 0), "NaN"),
+        (Wrong(lambda x: x * 255), r"in \[0, 1\] with values from"),
+        (Wrong(lambda x: x * 255 - 128), r"in \[0, 1\] with values from"),
+        (Wrong(lambda x: x).to("meta"), "meta, without values"),
     ],
 )
 def test_a_model_that_breaks_the_contract_is_told_how(model: nn.Module, says: str) -> None:
     with pytest.raises(ModelContractError, match=says) as caught:
         probe(model, torch.rand(1, 16, 16))
     assert caught.value.remedy
+
+
+def test_answers_may_leave_the_range_a_little() -> None:
+    for model in (Wrong(lambda x: 1.5 * x - 0.2), Wrong(lambda x: x + 90 * (x > 0.8))):
+        assert probe(model, torch.rand(1, 16, 16)) == Contract(1, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_is_asked_in_its_precision(dtype: torch.dtype) -> None:
+    assert probe(DnCNN(3, 1, 4).to(dtype), torch.rand(1, 16, 16)) == Contract(1, 1)
 
 
 def test_a_reader_is_found_by_its_id() -> None:
