@@ -9,6 +9,7 @@ import typer
 
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.output import emit
+from modelguard.cli.stamps import REVOCATION_HELP, TSA_ROOT_HELP
 
 if TYPE_CHECKING:
     from modelguard.evidence import CheckedEvidence
@@ -26,6 +27,8 @@ def check(
     suspects: Annotated[
         int, typer.Option(min=1, help="Suspects you know to have been examined; counted at least.")
     ] = 1,
+    tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
+    revocation: Annotated[list[Path] | None, typer.Option(help=REVOCATION_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Check a bundle of evidence, offline and trusting nobody's word but the keys you name.
@@ -34,7 +37,9 @@ def check(
     """
     from modelguard.checking import check as examine
 
-    evidence = examine(bundle, list(trust), suspects=suspects)
+    evidence = examine(
+        bundle, list(trust), suspects=suspects, tsa_roots=tsa_root or (), revocations=revocation or ()
+    )
     emit(as_record(evidence), as_text(evidence), as_json)
     return MATCH if evidence.verdict == "match" else INCONCLUSIVE
 

@@ -11,6 +11,7 @@ from modelguard.evidence.key import Decoder, Key, Scheme, select
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.prf import stream
 from modelguard.evidence.registration import Registration, register
+from modelguard.evidence.revocation import History, Statement, load_statements, revoke, rotate
 from modelguard.evidence.sealed import resolve_passphrase, seal, unseal
 from modelguard.evidence.timestamps import Timestamp, TimestampAuthority, load_roots
 from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
@@ -18,6 +19,7 @@ from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcrip
 __all__ = [
     "CheckedEvidence",
     "Decoder",
+    "History",
     "Key",
     "Line",
     "Owner",
@@ -25,6 +27,7 @@ __all__ = [
     "Registration",
     "Scheme",
     "Session",
+    "Statement",
     "SuspectInfo",
     "Timestamp",
     "TimestampAuthority",
@@ -32,9 +35,12 @@ __all__ = [
     "certify",
     "check_bundle",
     "load_roots",
+    "load_statements",
     "needed_grind_bits",
     "register",
     "resolve_passphrase",
+    "revoke",
+    "rotate",
     "seal",
     "select",
     "stream",

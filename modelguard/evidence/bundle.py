@@ -33,6 +33,7 @@ from modelguard.evidence.chronology import Chronology
 from modelguard.evidence.key import Key
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
+from modelguard.evidence.revocation import MAX_STATEMENT_BYTES, Statement, load_statements, load_trusted
 from modelguard.evidence.stamped import read_stamped, read_token
 from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
@@ -52,6 +53,7 @@ CERTIFICATE_FILE = "certificate.dsse.json"
 REGISTRATION_TOKEN_FILE = "registration.tsr"
 TRANSCRIPT_TOKEN_FILE = "transcript.tsr"
 CERTIFICATE_TOKEN_FILE = "certificate.tsr"
+REVOCATION_FOLDER = "revocations"
 _LIMITS = {
     REGISTRATION_FILE: 2 * records.MAX_JSON_BYTES,
     CERTIFICATE_FILE: 2 * records.MAX_JSON_BYTES,
@@ -123,11 +125,13 @@ def certify(
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
     tsa: TimestampAuthority | None = None,
+    revocations: Sequence[Statement] = (),
 ) -> CheckedEvidence:
     """Open the selected leaves, sign a certificate and write the bundle.
 
     The bundle is checked as a stranger would before it appears under its name, so one that does not hold is
-    never seen. It publishes the secrets of its leaves: burn them in the key file.
+    never seen. It publishes the secrets of its leaves, which are first marked as used in the file that the
+    key was loaded from.
 
     Args:
         folder: the new bundle; must not exist.
@@ -142,6 +146,7 @@ def certify(
         multiplicity: what was tried; its grind_bits are raised to what the registration demands.
         validity: {"notBefore", "notAfter"}; default five years from now.
         tsa: stamps the closed transcript and the certificate; None leaves them unstamped.
+        revocations: statements about the keys involved, to go with the bundle.
 
     Returns:
         What the bundle proves; `match` or not, it is written.
@@ -197,11 +202,14 @@ def certify(
         atomic_write_bytes(temporary / TRANSCRIPT_FILE, data)
         for name, token in tokens.items():
             atomic_write_bytes(temporary / name, token)
+        for one in revocations:
+            one.save(temporary / REVOCATION_FOLDER / f"{one.record_id}.dsse.json")
         for name in {name for line in transcript.lines for name in line.blobs}:
             atomic_write_bytes(temporary / BLOB_FOLDER / name, get_blob(blobs, name))
         trust = [registration.owner, examiner.public]
         roots = (*key.roots, *(tsa.roots if tsa else ()))
         checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
+        key.burn_in_file(selection)  # before anybody can see what was opened
         temporary.chmod(0o755)
         temporary.rename(folder)
     except BaseException:
@@ -218,6 +226,7 @@ def check_bundle(
     decode: Decode,
     multiplicity: Multiplicity | None = None,
     roots: Roots = (),
+    revocations: Sequence[Statement] = (),
 ) -> CheckedEvidence:
     """Check a bundle from end to end, believing nothing but the trusted keys.
 
@@ -229,23 +238,31 @@ def check_bundle(
         decode: the decoder that `registration.decoder` names; the caller compares its digest.
         multiplicity: what the reader knows was tried; each count declared in the bundle can only be raised.
         roots: certificates of the timestamp authorities the reader trusts.
+        revocations: statements the reader knows of; a bundle can leave out those that speak against it.
 
     Raises:
         SignatureError: no trusted key signed a record.
         TimestampError: a timestamp does not verify, or time goes back.
+        RevokedError: a record does not count, as its signer's key or itself had ended.
         MalformedEvidenceError: a record or blob breaks the format.
         EvidenceError: anything else that does not hold.
         InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
     path = Path(path)
     stored = _check_names(path)
-    registration = Registration.load(path / REGISTRATION_FILE, trust, roots)
+    statements = [
+        *load_statements([path / REVOCATION_FOLDER] if (path / REVOCATION_FOLDER).exists() else []),
+        *revocations,
+    ]
+    registration, history = load_trusted(path / REGISTRATION_FILE, trust, roots, statements)
     envelope, token = read_stamped(path / CERTIFICATE_FILE)
-    certificate = Certificate.from_envelope(envelope, trust, registration)
+    heirs = history.party(registration.owner)
+    certificate = Certificate.from_envelope(envelope, history.trust, registration, heirs)
     claimed, session = certificate.fields, certificate.session
     head = bytes.fromhex(claimed["transcript"]["head"])
     closed = read_token(path / TRANSCRIPT_TOKEN_FILE)
     times = Chronology.verify(roots, registration, head, closed, envelope, token)
+    history.check("certificate", certificate.examiner, certificate.record_id, times.certified)
     salt = registration.salt()
 
     data = read_bounded(path / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
@@ -305,22 +322,27 @@ def check_bundle(
 def _check_names(folder: Path) -> set[str]:
     """Check names, kinds and sizes before anything is read; return the names of the blobs."""
     blobs: set[str] = set()
-    for inner, known in ((folder, None), (folder / BLOB_FOLDER, re.compile("[0-9a-f]{64}"))):
-        if known and not os.path.lexists(inner):
-            continue  # every query was refused
-        if not inner.is_dir() or (known and inner.is_symlink()):
-            raise EvidenceError(f"bundle: {inner} is not a folder", "check the path")
-        with os.scandir(inner) as entries:
+    folders = {
+        BLOB_FOLDER: (re.compile("[0-9a-f]{64}"), MAX_BLOB_BYTES),
+        REVOCATION_FOLDER: (re.compile(r"[0-9a-f]{64}\.(dsse\.json|tsr)"), MAX_STATEMENT_BYTES),
+    }
+    for inner in ("", *folders):
+        known, most = folders.get(inner, (None, 0))
+        if inner and not os.path.lexists(folder / inner):
+            continue  # every query was refused, or nothing was revoked
+        if not (folder / inner).is_dir() or (known and (folder / inner).is_symlink()):
+            raise EvidenceError(f"bundle: {folder / inner} is not a folder", "check the path")
+        with os.scandir(folder / inner) as entries:
             for entry in entries:
-                if known is None and entry.name == BLOB_FOLDER:
+                if known is None and entry.name in folders:
                     continue
-                limit = MAX_BLOB_BYTES if known else _LIMITS.get(entry.name)
+                limit = most if known else _LIMITS.get(entry.name)
                 if limit is None or (known and not known.fullmatch(entry.name)):
                     raise EvidenceError(f"bundle: unknown file {entry.name[:80]!r}", "remove it")
                 info = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
                     raise EvidenceError(f"bundle: {entry.name} is too large or a link", "do not open it")
-                if known:
+                if inner == BLOB_FOLDER:
                     blobs.add(entry.name)
     return blobs
 

@@ -107,6 +107,15 @@ def token_message(envelope: bytes) -> bytes:
     return b"modelguard/v1/tst\x00" + b"".join(digest.digest() for digest in digests)
 
 
+def read_unverified(envelope: bytes) -> bytes:
+    """Return the payload of an envelope whose signatures nobody has verified yet.
+
+    Raises:
+        MalformedEvidenceError: not an envelope.
+    """
+    return records.unb64(_parsed(envelope)["payload"], "envelope.payload")
+
+
 def _parsed(envelope: bytes) -> Any:
     value = records.loads(envelope, limit=2 * records.MAX_JSON_BYTES)
     _ENVELOPE("envelope", value)
