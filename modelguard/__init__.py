@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from modelguard._version import __version__
 
 if TYPE_CHECKING:
-    from modelguard.checking import check
+    from modelguard.arbitrating import open_bits, open_triggers
+    from modelguard.checking import check, inspect
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
@@ -36,6 +37,9 @@ __all__ = [
     "Verdict",
     "__version__",
     "check",
+    "inspect",
+    "open_bits",
+    "open_triggers",
     "protect",
     "verify",
 ]
@@ -54,10 +58,24 @@ _WHERE = {
     "TriggerKey": "schemes",
     "Verdict": "verifying",
     "check": "checking",
+    "inspect": "checking",
+    "open_bits": "arbitrating",
+    "open_triggers": "arbitrating",
     "protect": "protecting",
     "verify": "verifying",
 }
-_ROOMS = {"attacks", "datasets", "distortions", "networks", "statistics", "suspects", "training", "weights"}
+_ROOMS = {
+    "arbitrating",
+    "attacks",
+    "datasets",
+    "distortions",
+    "networks",
+    "report",
+    "statistics",
+    "suspects",
+    "training",
+    "weights",
+}
 
 
 def __getattr__(name: str) -> Any:

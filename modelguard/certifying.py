@@ -9,6 +9,7 @@ from modelguard.errors import InputError
 from modelguard.evidence import (
     CheckedEvidence,
     Key,
+    Opened,
     Owner,
     PublicKey,
     Registration,
@@ -23,11 +24,11 @@ from modelguard.statistics import Multiplicity
 
 def certify(
     transcript: Transcript | str | Path,
-    key: Key,
+    key: Key | Opened,
     examiner: Owner,
     folder: str | Path,
     *,
-    mode: str = "self",
+    mode: str | None = None,
     suspects: int = 1,
     registrations: int = 1,
     tsa: TimestampAuthority | None = None,
@@ -40,10 +41,12 @@ def certify(
 
     Args:
         transcript: of the session, or its folder.
-        key: the owner's key, with which the suspect was asked.
+        key: the owner's key, with which the suspect was asked; or what the owner opened to an arbiter, see
+            `modelguard.arbitrating`.
         examiner: who signs; the owner himself, or a witness or arbiter.
         folder: of the new bundle.
-        mode: "self", "witness" or "arbiter": who asked the suspect.
+        mode: states who asked, and must fit: "self" for the owner's own signature, "witness" for another's
+            who asked with the owner's key, "arbiter" for one who never held it. None takes the one that fits.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         tsa: stamps the closed transcript and the certificate.
@@ -54,7 +57,10 @@ def certify(
         InputError: the folder exists, or the key carries no registration.
         EvidenceError: no transcript there, one of another key, or `mode` does not fit the examiner.
     """
-    registration = registration_of(key)
+    registration = key.triggers.registration if isinstance(key, Opened) else registration_of(key)
+    if mode is None:
+        by_key = "self" if examiner.public == registration.owner else "witness"
+        mode = "arbiter" if isinstance(key, Opened) else by_key
     reader = reader_of(registration)
     return certify_session(
         folder,

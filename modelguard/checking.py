@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from modelguard.errors import InputError, MalformedEvidenceError
-from modelguard.evidence import CheckedEvidence, PublicKey, check_bundle, load_roots, load_statements
+from modelguard.evidence import (
+    CheckedEvidence,
+    PublicKey,
+    check_bundle,
+    inspect_bundle,
+    load_roots,
+    load_statements,
+)
 from modelguard.schemes import read, reader_of
 from modelguard.statistics import Multiplicity
 
@@ -24,7 +31,7 @@ def check(
     """Check a bundle and return what it proves.
 
     Args:
-        bundle: folder written by `Verdict.certify`.
+        bundle: folder written by `Verdict.certify`, or an uncompressed zip of its files.
         trust: public keys, or their PEM files, of the owner and examiner the caller believes in. Nothing in
             the bundle can add to them.
         suspects: trials the caller wants counted at least.
@@ -51,6 +58,21 @@ def check(
     )
     reader_of(checked.registration)
     return checked
+
+
+def inspect(bundle: str | Path) -> dict[str, Any]:
+    """Return what a bundle says without judging any of it; to believe it, `check` it.
+
+    Args:
+        bundle: folder, or an uncompressed zip of its files.
+
+    Returns:
+        JSON-able, by file of the bundle; see `modelguard.evidence.inspect_bundle`.
+
+    Raises:
+        EvidenceError: its files break the format.
+    """
+    return inspect_bundle(bundle)
 
 
 def _step(name: str) -> Callable[..., Any]:

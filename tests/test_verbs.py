@@ -477,16 +477,15 @@ def test_the_reader_counts_his_own_trials(made: Path, owner: Owner) -> None:
     assert strict.verdict == "inconclusive"
 
 
-def test_an_arbiter_signs_for_himself(
-    verdict: Verdict, owner: Owner, stranger: Owner, tmp_path: Path
-) -> None:
-    checked = verdict.certify(stranger, tmp_path / "evidence", mode="arbiter")
+def test_a_witness_signs_for_himself(verdict: Verdict, owner: Owner, stranger: Owner, tmp_path: Path) -> None:
+    checked = verdict.certify(stranger, tmp_path / "evidence", mode="witness")
     assert checked.examiner == "Mallory"
     owner.save_public(tmp_path / "owner.pem")
     again = mg.check(tmp_path / "evidence", [tmp_path / "owner.pem", stranger.public])
-    assert (again.mode, again.verdict) == ("arbiter", "match")
-    with pytest.raises(EvidenceError, match="mode"):
-        verdict.certify(stranger, tmp_path / "another", mode="self")
+    assert (again.mode, again.verdict) == ("witness", "match")
+    for wrong in ("self", "arbiter"):  # an arbiter never holds the key
+        with pytest.raises(EvidenceError, match="mode"):
+            verdict.certify(stranger, tmp_path / "another", mode=wrong)
     assert not (tmp_path / "another").exists()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelguard._files import check_new
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.output import emit
 from modelguard.cli.stamps import REVOCATION_HELP, TSA_ROOT_HELP
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from modelguard.evidence import CheckedEvidence
 
 
+BUNDLE_HELP = "Folder written by `modelguard certify`, or an uncompressed zip of its files."
+
+
 def check(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder written by `modelguard certify`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE_HELP)],
     trust: Annotated[
         list[Path],
         typer.Option(
@@ -29,17 +33,26 @@ def check(
     ] = 1,
     tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
     revocation: Annotated[list[Path] | None, typer.Option(help=REVOCATION_HELP)] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="New HTML page that shows people what was proven; needs jinja2.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Check a bundle of evidence, offline and trusting nobody's word but the keys you name.
 
     Exit code 0 is a proven match, 1 sound evidence that is inconclusive, 2 evidence that does not hold.
     """
+    if report is not None:
+        check_new(report, "report")
     from modelguard.checking import check as examine
 
     evidence = examine(
         bundle, list(trust), suspects=suspects, tsa_roots=tsa_root or (), revocations=revocation or ()
     )
+    if report is not None:
+        from modelguard.report import write
+
+        write(report, bundle, evidence)
     emit(as_record(evidence), as_text(evidence), as_json)
     return MATCH if evidence.verdict == "match" else INCONCLUSIVE
 

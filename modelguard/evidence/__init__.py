@@ -5,9 +5,10 @@ Knows no scheme: how an opened leaf becomes an image, bits and scores is handed 
 
 from __future__ import annotations
 
-from modelguard.evidence.bundle import CheckedEvidence, certify, check_bundle
+from modelguard.evidence.bundle import CheckedEvidence, answer_images, certify, check_bundle, inspect_bundle
 from modelguard.evidence.certificate import needed_grind_bits
 from modelguard.evidence.key import Decoder, Key, Scheme, select
+from modelguard.evidence.opening import Bits, Opened, Triggers, close, open_bits, open_triggers
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.prf import stream
 from modelguard.evidence.registration import Registration, register
@@ -17,11 +18,13 @@ from modelguard.evidence.timestamps import Timestamp, TimestampAuthority, load_r
 from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
 
 __all__ = [
+    "Bits",
     "CheckedEvidence",
     "Decoder",
     "History",
     "Key",
     "Line",
+    "Opened",
     "Owner",
     "PublicKey",
     "Registration",
@@ -32,11 +35,17 @@ __all__ = [
     "Timestamp",
     "TimestampAuthority",
     "Transcript",
+    "Triggers",
+    "answer_images",
     "certify",
     "check_bundle",
+    "close",
+    "inspect_bundle",
     "load_roots",
     "load_statements",
     "needed_grind_bits",
+    "open_bits",
+    "open_triggers",
     "register",
     "resolve_passphrase",
     "revoke",

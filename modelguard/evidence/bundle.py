@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelguard._files import atomic_write_bytes
-from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError
+from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError, SignatureError
 from modelguard.evidence import dsse, records
-from modelguard.evidence.blobs import MAX_BLOB_BYTES, decode_png, get_blob, read_bounded
+from modelguard.evidence.archive import bundle_folder
+from modelguard.evidence.blobs import Array, decode_png, get_blob, read_bounded
 from modelguard.evidence.certificate import (
     Answer,
-    Bits,
+    BitsOf,
     Certificate,
     Decode,
+    Secrets,
     Trigger,
     evaluate,
     needed_grind_bits,
@@ -31,19 +32,20 @@ from modelguard.evidence.certificate import (
 )
 from modelguard.evidence.chronology import Chronology
 from modelguard.evidence.key import Key
+from modelguard.evidence.opening import BITS_FILE, TRANSCRIPT_TOKEN_FILE, Bits, Opened, transcript_record
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
-from modelguard.evidence.revocation import MAX_STATEMENT_BYTES, Statement, load_statements, load_trusted
+from modelguard.evidence.revocation import REVOCATION_FOLDER, Statement, load_statements, load_trusted
 from modelguard.evidence.stamped import read_stamped, read_token
 from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
     BLOB_FOLDER,
     MAX_TRANSCRIPT_BYTES,
     TRANSCRIPT_FILE,
+    Line,
     SuspectInfo,
     Transcript,
     answers,
-    chain,
     parse_lines,
 )
 from modelguard.statistics import Multiplicity
@@ -51,12 +53,11 @@ from modelguard.statistics import Multiplicity
 REGISTRATION_FILE = "registration.dsse.json"
 CERTIFICATE_FILE = "certificate.dsse.json"
 REGISTRATION_TOKEN_FILE = "registration.tsr"
-TRANSCRIPT_TOKEN_FILE = "transcript.tsr"
 CERTIFICATE_TOKEN_FILE = "certificate.tsr"
-REVOCATION_FOLDER = "revocations"
-_LIMITS = {
+LIMITS = {
     REGISTRATION_FILE: 2 * records.MAX_JSON_BYTES,
     CERTIFICATE_FILE: 2 * records.MAX_JSON_BYTES,
+    BITS_FILE: 2 * records.MAX_JSON_BYTES,
     TRANSCRIPT_FILE: MAX_TRANSCRIPT_BYTES,
     REGISTRATION_TOKEN_FILE: MAX_TOKEN_BYTES,
     TRANSCRIPT_TOKEN_FILE: MAX_TOKEN_BYTES,
@@ -89,6 +90,9 @@ class CheckedEvidence:
         statement: what is proven, in one or two sentences.
         limits: what is not proven.
         times: when its parts came to be, as far as timestamps show it.
+        transcript: what was asked and answered, line by line.
+        opened: (x_K, x_b) of every opened leaf.
+        salt: the key's salt.
     """
 
     registration: Registration
@@ -106,6 +110,9 @@ class CheckedEvidence:
     statement: str
     limits: tuple[str, ...]
     times: Chronology
+    transcript: tuple[Line, ...] = field(repr=False)
+    opened: Mapping[int, tuple[bytes, bytes]] = field(repr=False)
+    salt: bytes = field(repr=False)
 
     def __bool__(self) -> bool:
         raise TypeError("checked evidence is neither true nor false; read its verdict")
@@ -115,12 +122,12 @@ def certify(
     folder: str | Path,
     *,
     registration: Registration,
-    key: Key,
+    key: Key | Opened,
     transcript: Transcript,
     examiner: Owner,
     mode: str,
     trigger: Trigger,
-    bits: Bits,
+    bits: BitsOf,
     decode: Decode,
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
@@ -136,10 +143,12 @@ def certify(
     Args:
         folder: the new bundle; must not exist.
         registration: of the marked model.
-        key: the owner's secret key, of which the selected leaves are opened.
+        key: the owner's secret key, of which the selected leaves are opened; or what the owner opened for an
+            arbiter.
         transcript: of the finished session.
         examiner: who signs.
-        mode: "self" if the examiner is the owner, else "witness" or "arbiter".
+        mode: "arbiter" if the examiner asked with opened triggers and never held the key, else "self" if the
+            examiner is the owner and "witness" if not.
         trigger: derives the image of some leaves.
         bits: derives the secret bits of a leaf.
         decode: the decoder that the registration names.
@@ -161,6 +170,8 @@ def certify(
     if key.commitment != registration.fields["watermark"]["keyCommitment"]:
         raise InputError("key: is not the one of this registration", "load the key that was registered")
     session = transcript.session
+    if isinstance(key, Opened) and key.triggers.session != session:
+        raise InputError("transcript: of another session than the triggers", "take the one asked with them")
     selection = session.leaves(registration)
     data = transcript.read()
     blobs = transcript.folder / BLOB_FOLDER
@@ -168,29 +179,28 @@ def certify(
     responses = _responses(answers(transcript.lines, selection), blobs)
     test = evaluate(registration.scheme, key.salt, secrets, responses, trigger, bits, decode)
     least = Multiplicity(1, 1, needed_grind_bits(registration, len(session.exclude)))
-    sha256, head = hashlib.sha256(data).hexdigest(), chain(session.first_link(), data)
+    closed = transcript_record(session, data)
     predicate = {
         "schema": "1.0",
         "certificateId": records.ulid(),
         **session.to_record(),
         "examiner": {"name": examiner.name, "mode": mode, "keyid": examiner.keyid},
-        "transcript": {
-            "alg": "sha256-chain/1",
-            "count": len(transcript.lines),
-            "sha256": sha256,
-            "head": head.hex(),
-        },
+        "transcript": closed,
         "openings": [opening_record(key, leaf) for leaf in selection],
         "result": result_record(test, _strictest(multiplicity, least), registration.alpha),
         "validity": dict(validity or records.validity(5)),
     }
     try:
-        payload = records.build_statement({TRANSCRIPT_FILE: sha256}, records.VERIFICATION_TYPE, predicate)
+        payload = records.build_statement(
+            {TRANSCRIPT_FILE: closed["sha256"]}, records.VERIFICATION_TYPE, predicate
+        )
     except MalformedEvidenceError as error:
         raise InputError(error.message, "see the arguments of certify") from None
     tokens = {REGISTRATION_TOKEN_FILE: registration.token} if registration.token else {}
-    if tsa is not None:  # in this order: the certificate opens the bits
-        tokens[TRANSCRIPT_TOKEN_FILE] = tsa.stamp(transcript_message(head))
+    if token := read_token(transcript.folder / TRANSCRIPT_TOKEN_FILE):
+        tokens[TRANSCRIPT_TOKEN_FILE] = token
+    elif tsa is not None and isinstance(key, Key):  # before the certificate, which opens the bits
+        tokens[TRANSCRIPT_TOKEN_FILE] = tsa.stamp(transcript_message(bytes.fromhex(closed["head"])))
     certificate = dsse.sign(payload, examiner)
     if tsa is not None:
         tokens[CERTIFICATE_TOKEN_FILE] = tsa.stamp(dsse.token_message(certificate))
@@ -200,6 +210,8 @@ def certify(
         atomic_write_bytes(temporary / REGISTRATION_FILE, registration.envelope)
         atomic_write_bytes(temporary / CERTIFICATE_FILE, certificate)
         atomic_write_bytes(temporary / TRANSCRIPT_FILE, data)
+        if isinstance(key, Opened):
+            atomic_write_bytes(temporary / BITS_FILE, key.bits.envelope)
         for name, token in tokens.items():
             atomic_write_bytes(temporary / name, token)
         for one in revocations:
@@ -209,7 +221,8 @@ def certify(
         trust = [registration.owner, examiner.public]
         roots = (*key.roots, *(tsa.roots if tsa else ()))
         checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
-        key.burn_in_file(selection)  # before anybody can see what was opened
+        if isinstance(key, Key):
+            key.burn_in_file(selection)  # before anybody can see what was opened
         temporary.chmod(0o755)
         temporary.rename(folder)
     except BaseException:
@@ -222,7 +235,7 @@ def check_bundle(
     path: str | Path,
     trust: Sequence[PublicKey],
     trigger: Trigger,
-    bits: Bits,
+    bits: BitsOf,
     decode: Decode,
     multiplicity: Multiplicity | None = None,
     roots: Roots = (),
@@ -248,16 +261,29 @@ def check_bundle(
         EvidenceError: anything else that does not hold.
         InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
-    path = Path(path)
-    stored = _check_names(path)
-    statements = [
-        *load_statements([path / REVOCATION_FOLDER] if (path / REVOCATION_FOLDER).exists() else []),
-        *revocations,
-    ]
+    with bundle_folder(Path(path), LIMITS) as (folder, stored):
+        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity, roots, revocations)
+
+
+def _check_folder(
+    path: Path,
+    stored: set[str],
+    trust: Sequence[PublicKey],
+    trigger: Trigger,
+    bits: BitsOf,
+    decode: Decode,
+    multiplicity: Multiplicity | None,
+    roots: Roots,
+    revocations: Sequence[Statement],
+) -> CheckedEvidence:
+    there = [path / REVOCATION_FOLDER] if (path / REVOCATION_FOLDER).exists() else []
+    statements = [*load_statements(there), *revocations]
     registration, history = load_trusted(path / REGISTRATION_FILE, trust, roots, statements)
+    _nothing_unsigned(REGISTRATION_FILE, registration.envelope, history.trust)
     envelope, token = read_stamped(path / CERTIFICATE_FILE)
     heirs = history.party(registration.owner)
     certificate = Certificate.from_envelope(envelope, history.trust, registration, heirs)
+    _nothing_unsigned(CERTIFICATE_FILE, envelope, history.trust)
     claimed, session = certificate.fields, certificate.session
     head = bytes.fromhex(claimed["transcript"]["head"])
     closed = read_token(path / TRANSCRIPT_TOKEN_FILE)
@@ -267,18 +293,13 @@ def check_bundle(
 
     data = read_bounded(path / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
     lines = parse_lines(data)
-    stated = {
-        "alg": "sha256-chain/1",
-        "count": len(lines),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "head": chain(session.first_link(), data).hex(),
-    }
-    for name, value in stated.items():
+    for name, value in transcript_record(session, data).items():
         if claimed["transcript"][name] != value:
             raise EvidenceError(f"transcript.{name}: not what was certified", "ask for that one")
 
     asked = answers(lines, certificate.leaves)
     secrets = certificate.opened(registration)
+    _check_bits(path / BITS_FILE, registration, claimed, secrets, closed)
     blobs = path / BLOB_FOLDER
     referred = {name for line in lines for name in line.blobs}
     if strangers := stored - referred:
@@ -316,35 +337,90 @@ def check_bundle(
         statement=_statement(registration, verdict, log10_p_adj),
         times=times,
         limits=(*_limits(mode, times), *_expired(registration, certificate)),
+        transcript=tuple(lines),
+        opened=secrets,
+        salt=salt,
     )
 
 
-def _check_names(folder: Path) -> set[str]:
-    """Check names, kinds and sizes before anything is read; return the names of the blobs."""
-    blobs: set[str] = set()
-    folders = {
-        BLOB_FOLDER: (re.compile("[0-9a-f]{64}"), MAX_BLOB_BYTES),
-        REVOCATION_FOLDER: (re.compile(r"[0-9a-f]{64}\.(dsse\.json|tsr)"), MAX_STATEMENT_BYTES),
-    }
-    for inner in ("", *folders):
-        known, most = folders.get(inner, (None, 0))
-        if inner and not os.path.lexists(folder / inner):
-            continue  # every query was refused, or nothing was revoked
-        if not (folder / inner).is_dir() or (known and (folder / inner).is_symlink()):
-            raise EvidenceError(f"bundle: {folder / inner} is not a folder", "check the path")
-        with os.scandir(folder / inner) as entries:
-            for entry in entries:
-                if known is None and entry.name in folders:
-                    continue
-                limit = most if known else _LIMITS.get(entry.name)
-                if limit is None or (known and not known.fullmatch(entry.name)):
-                    raise EvidenceError(f"bundle: unknown file {entry.name[:80]!r}", "remove it")
-                info = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
-                    raise EvidenceError(f"bundle: {entry.name} is too large or a link", "do not open it")
-                if inner == BLOB_FOLDER:
-                    blobs.add(entry.name)
-    return blobs
+def inspect_bundle(path: str | Path) -> dict[str, Any]:
+    """Return what a bundle says, believing and judging nothing; its format must hold.
+
+    Returns:
+        JSON-able, by file: for a signed one the ids of the keys that claim to have signed it ("signedBy"),
+        its "subject" and its "predicate"; the lines of the transcript; the sizes of the blobs.
+
+    Raises:
+        MalformedEvidenceError: a record breaks the format.
+        EvidenceError: a file is missing, unknown, too large or a link.
+    """
+    with bundle_folder(Path(path), LIMITS) as (folder, stored):
+        content: dict[str, Any] = {}
+        for name, kind in (
+            (REGISTRATION_FILE, records.REGISTRATION_TYPE),
+            (CERTIFICATE_FILE, records.VERIFICATION_TYPE),
+            (BITS_FILE, records.BITS_TYPE),
+        ):
+            if name == BITS_FILE and not (folder / name).exists():
+                continue
+            payload, keyids = dsse.unverified(read_bounded(folder / name, LIMITS[name]))
+            subject, predicate = records.parse_statement(payload, kind)
+            content[name] = {"signedBy": keyids, "subject": subject, "predicate": predicate}
+        lines = parse_lines(read_bounded(folder / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES))
+        content[TRANSCRIPT_FILE] = [line.to_record() for line in lines]
+        blobs = folder / BLOB_FOLDER
+        content[BLOB_FOLDER] = {name: (blobs / name).stat().st_size for name in sorted(stored)}
+        return content
+
+
+def answer_images(path: str | Path, names: Iterable[str]) -> dict[str, Array]:
+    """Return answers of a bundle by their digests in its transcript, each as uint8 (H, W, C).
+
+    Raises:
+        EvidenceError: one is not there, or not what its name says.
+    """
+    with bundle_folder(Path(path), LIMITS) as (folder, _):
+        return {name: decode_png(get_blob(folder / BLOB_FOLDER, name)) for name in names}
+
+
+def _nothing_unsigned(name: str, envelope: bytes, trust: Sequence[PublicKey]) -> None:
+    """Raise SignatureError unless every byte of an envelope is a trusted signature or under one.
+
+    DSSE allows hints and signatures of strangers. In a bundle they would be bytes that anyone may change.
+    """
+    value = records.loads(envelope, limit=len(envelope))
+    message = dsse.pae(value["payloadType"], records.unb64(value["payload"], name))
+    trusted = {part.keyid: part for key in trust for part in key.parts}
+    for entry in value["signatures"]:
+        if entry.get("keyid") not in trusted:
+            raise SignatureError(
+                f"{name}: signed by someone you do not trust as well", "ask for the original"
+            )
+        trusted[entry["keyid"]].verify(records.unb64(entry["sig"], name), message)
+    if records.dumps(value) != envelope:
+        raise SignatureError(f"{name}: not as it was written", "ask for the original")
+
+
+def _check_bits(
+    path: Path, registration: Registration, claimed: Mapping[str, Any], secrets: Secrets, token: bytes
+) -> None:
+    """Check that an arbiter's bits were opened for the finished transcript, and only an arbiter's."""
+    arbiter = claimed["examiner"]["mode"] == "arbiter"
+    if arbiter != os.path.lexists(path):
+        raise EvidenceError(
+            f"certificate.examiner.mode: {claimed['examiner']['mode']!r} does not fit how bits were opened",
+            f"an arbiter's bundle, and no other, holds {BITS_FILE}",
+        )
+    if not arbiter:
+        return
+    opened = Bits.load(path, registration)
+    _nothing_unsigned(BITS_FILE, opened.envelope, [registration.owner])
+    if opened.transcript != claimed["transcript"]:
+        raise EvidenceError("bits.transcript: opened for another one", "the examiner may have seen the bits")
+    if opened.token != (hashlib.sha256(token).hexdigest() if token else None):
+        raise EvidenceError("bits.transcriptToken: of another timestamp", "ask for the original")
+    if opened.secrets != {leaf: secret_b for leaf, (_, secret_b) in secrets.items()}:
+        raise EvidenceError("bits: not those of the certificate", "ask for the original")
 
 
 def _responses(asked: Iterator[tuple[tuple[int, ...], str, str | None]], blobs: Path) -> Iterator[Answer]:

@@ -15,6 +15,7 @@ from modelguard.errors import EvidenceError, InputError
 from modelguard.evidence import dsse, merkle, records
 from modelguard.evidence.blobs import Array, array_digest
 from modelguard.evidence.key import Key, Scheme
+from modelguard.evidence.opening import Opened
 from modelguard.evidence.owner import PublicKey
 from modelguard.evidence.registration import Registration
 from modelguard.evidence.transcript import TRANSCRIPT_FILE, Session
@@ -22,7 +23,7 @@ from modelguard.statistics import Multiplicity, SignTest, sign_test
 
 Trigger = Callable[[Scheme, Sequence[bytes], bytes], Array]
 """trigger(scheme, [x_K, ...], salt) -> uint8 (H, W, C), the mosaic of these leaves."""
-Bits = Callable[[Scheme, bytes, bytes], npt.NDArray[np.int8]]
+BitsOf = Callable[[Scheme, bytes, bytes], npt.NDArray[np.int8]]
 """bits(scheme, x_b, salt) -> (n,) in {-1, +1}, the secret bits of one leaf."""
 Decode = Callable[[Scheme, Sequence[bytes], bytes, Array], npt.NDArray[np.int64]]
 """decode(scheme, [x_K, ...], salt, response) -> scores of all cells of these leaves; it never sees x_b."""
@@ -109,7 +110,7 @@ class Certificate:
         return secrets
 
 
-def opening_record(key: Key, leaf: int) -> dict[str, Any]:
+def opening_record(key: Key | Opened, leaf: int) -> dict[str, Any]:
     """Return an element of `openings`; this publishes the leaf's secrets."""
     secret_k, secret_b = key.leaf(leaf)
     path = [node.hex() for node in key.path(leaf)]
@@ -122,7 +123,7 @@ def evaluate(
     secrets: Secrets,
     answers: Iterable[Answer],
     trigger: Trigger,
-    bits: Bits,
+    bits: BitsOf,
     decode: Decode,
 ) -> SignTest:
     """Derive triggers and bits again, decode the responses and test their agreement exactly.
@@ -130,7 +131,8 @@ def evaluate(
     A refused trigger scores 0 in all its cells.
 
     Raises:
-        EvidenceError: an image asked was not the trigger of its leaves, or the decoder's scores do not fit.
+        EvidenceError: an image asked was not the trigger of its leaves, the decoder's scores do not fit, or
+            they are too many to count.
     """
     all_bits, all_scores = [], []
     for leaves, request, response in answers:
@@ -146,7 +148,10 @@ def evaluate(
         all_bits.append(signs)
         all_scores.append(scores)
     levels = int(scheme.get("levels", 15))
-    return sign_test(np.concatenate(all_bits), np.concatenate(all_scores), levels)
+    try:
+        return sign_test(np.concatenate(all_bits), np.concatenate(all_scores), levels)
+    except InputError as error:  # the scheme of the record asks for more than can be counted
+        raise EvidenceError(f"result.{error.message}", error.remedy) from None
 
 
 def needed_grind_bits(registration: Registration, excluded: int) -> int:

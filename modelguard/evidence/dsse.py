@@ -60,6 +60,18 @@ def sign(payload: bytes, *signers: Owner) -> bytes:
     )
 
 
+def unverified(envelope: bytes) -> tuple[bytes, list[str]]:
+    """Return the payload of an envelope and the key ids it names, neither of which anyone has checked.
+
+    Raises:
+        MalformedEvidenceError: not an envelope, or one of another payload type.
+    """
+    value = records.loads(envelope, limit=2 * records.MAX_JSON_BYTES)
+    _ENVELOPE("envelope", value)
+    keyids = [entry.get("keyid", "") for entry in value["signatures"]]
+    return records.unb64(value["payload"], "envelope.payload"), keyids
+
+
 def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
     """Verify an envelope against keys the caller trusts.
 
@@ -105,15 +117,6 @@ def token_message(envelope: bytes) -> bytes:
         digests.append(hashlib.sha256(entry.get("keyid", "").encode()))
         digests.append(hashlib.sha256(records.unb64(entry["sig"], "envelope.sig")))
     return b"modelguard/v1/tst\x00" + b"".join(digest.digest() for digest in digests)
-
-
-def read_unverified(envelope: bytes) -> bytes:
-    """Return the payload of an envelope whose signatures nobody has verified yet.
-
-    Raises:
-        MalformedEvidenceError: not an envelope.
-    """
-    return records.unb64(_parsed(envelope)["payload"], "envelope.payload")
 
 
 def _parsed(envelope: bytes) -> Any:

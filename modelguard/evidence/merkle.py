@@ -13,8 +13,17 @@ def leaf(index: int, secret_k: bytes, secret_b: bytes) -> bytes:
 
     The two secrets are hashed apart, so that one can be shown while the other stays hidden.
     """
+    return leaf_with_hidden_bits(index, secret_k, hide_bits(secret_b))
+
+
+def hide_bits(secret_b: bytes) -> bytes:
+    """Return what stands for x_b while it is not opened: SHA256("b" || x_b)."""
+    return hashlib.sha256(b"b" + secret_b).digest()
+
+
+def leaf_with_hidden_bits(index: int, secret_k: bytes, digest_b: bytes) -> bytes:
+    """Hash a leaf of which x_K is open and x_b is not."""
     digest_k = hashlib.sha256(b"K" + secret_k).digest()
-    digest_b = hashlib.sha256(b"b" + secret_b).digest()
     return hashlib.sha256(
         b"\x00modelguard/v1/leaf\x00" + index.to_bytes(4, "big") + digest_k + digest_b
     ).digest()

@@ -23,6 +23,7 @@ from modelguard.errors import MalformedEvidenceError
 DOMAIN = "https://modelguard.dev"
 REGISTRATION_TYPE = f"{DOMAIN}/registration/v1"
 VERIFICATION_TYPE = f"{DOMAIN}/verification/v1"
+BITS_TYPE = f"{DOMAIN}/bits/v1"
 REVOCATION_TYPE = f"{DOMAIN}/revocation/v1"
 ROTATION_TYPE = f"{DOMAIN}/rotation/v1"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -122,9 +123,12 @@ def b64(data: bytes) -> str:
 def unb64(text: str, where: str) -> bytes:
     """Decode standard Base64; anything else raises MalformedEvidenceError naming `where`."""
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
+        data = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error):
-        raise MalformedEvidenceError(f"{where}: not Base64", _ASK) from None
+        data = None
+    if data is None or b64(data) != text:  # one text for the same bytes, down to the unused last bits
+        raise MalformedEvidenceError(f"{where}: not Base64", _ASK)
+    return data
 
 
 def ulid() -> str:
@@ -252,7 +256,11 @@ def _file_name(where: str, value: Any) -> None:
 
 
 base64_text = pattern("[A-Za-z0-9+/=]*", "Base64")
-text = pattern(r"[^\x00-\x1f\x7f]{1,1024}", "a line of 1 to 1024 characters")
+# no control characters and none that turn the direction of writing: a name looks like what it is
+text = pattern(
+    "[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]{1,1024}",
+    "a line of 1 to 1024 characters",
+)
 digest = pattern("[0-9a-f]{64}", "64 hexadecimal digits")
 leaf_list = each(integer(0, MAX_LEAVES - 1), MAX_SELECTED)
 _keyid = pattern("sha256:[0-9a-f]{64}", "a key id")
@@ -309,6 +317,7 @@ _result = table(
     multiplicity=table(suspects=integer(1), registrations=integer(1), grindBits=integer(0, 1024)),
 )
 _opening = table(leaf=integer(0, MAX_LEAVES - 1), xK=digest, xb=digest, path=each(digest, 16, 0))
+_transcript = table(alg=one_of("sha256-chain/1"), count=integer(1, MAX_LINES), sha256=digest, head=digest)
 verification = table(
     schema=one_of("1.0"),
     certificateId=_ulid,
@@ -316,10 +325,17 @@ verification = table(
     suspect=suspect,
     examiner=table(name=text, mode=one_of("self", "witness", "arbiter"), keyid=_keyid),
     selection=selection,
-    transcript=table(alg=one_of("sha256-chain/1"), count=integer(1, MAX_LINES), sha256=digest, head=digest),
+    transcript=_transcript,
     openings=each(_opening, MAX_SELECTED),
     result=_result,
     validity=_period,
+)
+bits = table(
+    schema=one_of("1.0"),
+    registration=digest,
+    transcript=_transcript,
+    bits=each(table(leaf=integer(0, MAX_LEAVES - 1), xb=digest), MAX_SELECTED),
+    optional={"transcriptToken": digest},
 )
 _revocation = table(
     schema=one_of("1.0"),
@@ -339,6 +355,7 @@ _rotation = table(
 _PREDICATES = {
     REGISTRATION_TYPE: registration,
     VERIFICATION_TYPE: verification,
+    BITS_TYPE: bits,
     REVOCATION_TYPE: _revocation,
     ROTATION_TYPE: _rotation,
 }

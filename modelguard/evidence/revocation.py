@@ -25,6 +25,7 @@ from modelguard.evidence.registration import Registration
 from modelguard.evidence.stamped import SUFFIX, read_stamped, verify_stamped, write_stamped
 from modelguard.evidence.timestamps import Roots, Timestamp, TimestampAuthority
 
+REVOCATION_FOLDER = "revocations"
 MAX_STATEMENTS = 1024
 MAX_STATEMENT_BYTES = 1 << 16
 
@@ -46,7 +47,7 @@ class Statement:
     record_id: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        payload, kind = dsse.read_unverified(self.envelope), records.ROTATION_TYPE
+        payload, kind = dsse.unverified(self.envelope)[0], records.ROTATION_TYPE
         try:
             subject, fields = records.parse_statement(payload, kind)
         except MalformedEvidenceError:

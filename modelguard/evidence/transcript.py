@@ -145,6 +145,18 @@ class Session:
         exclude = tuple(selection["exclude"])
         return cls(registration, SuspectInfo.from_record(suspect), nonce, selection["count"], exclude)
 
+    @classmethod
+    def load(cls, path: str | Path) -> Session:
+        """Read the `session.json` of a transcript.
+
+        Raises:
+            EvidenceError: the file cannot be read.
+            MalformedEvidenceError: it breaks the format.
+        """
+        session = records.loads(read_bounded(Path(path), records.MAX_JSON_BYTES))
+        _SESSION("session", session)
+        return cls.from_record(**session)
+
     def first_link(self) -> bytes:
         """Return the start of the hash chain."""
         record = self.to_record()
@@ -265,9 +277,7 @@ class Transcript:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        session = records.loads(read_bounded(self.folder / SESSION_FILE, records.MAX_JSON_BYTES))
-        _SESSION("session", session)
-        self.session = Session.from_record(**session)
+        self.session = Session.load(self.folder / SESSION_FILE)
         file = self.folder / TRANSCRIPT_FILE
         data = read_bounded(file, MAX_TRANSCRIPT_BYTES) if file.exists() else b""
         if not data.endswith(b"\n"):  # a crash cuts the line it was writing, which nobody was told of

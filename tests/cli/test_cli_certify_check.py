@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,49 @@ def test_a_session_of_another_key_is_not_certified(run: Run, session: Path, buil
     result = run("certify", "session", "--key", "old.mgkey", "--owner", "acme.pem", "--out", "evidence")
     assert result.code == 2
     assert "its triggers are not the selected leaves" in result.err
+
+
+def test_a_zip_is_checked_and_inspected_like_its_folder(run: Run, session: Path) -> None:
+    certified(run)
+    with zipfile.ZipFile("evidence.zip", "w") as archive:
+        for file in Path("evidence").rglob("*"):
+            archive.write(file, file.relative_to("evidence"))
+    assert run("check", "evidence.zip", "--trust", "acme.pub.pem").code == 0
+    shown = run("inspect", "evidence.zip")
+    assert shown.code == 0
+    assert "nothing of this was checked" in shown.err
+    seen = json.loads(shown.out)
+    assert seen == json.loads(run("inspect", "evidence").out)
+    assert seen["certificate.dsse.json"]["predicate"]["examiner"]["name"] == "Acme Imaging"
+    with zipfile.ZipFile("evidence.zip", "a") as archive:
+        archive.writestr("../acme.pem", "x")
+    for command in (("check", "evidence.zip", "--trust", "acme.pub.pem"), ("inspect", "evidence.zip")):
+        refused = run(*command)
+        assert refused.code == 2
+        assert "unknown file '../acme.pem'" in refused.err
+
+
+def test_check_writes_a_page_for_people_only_if_the_bundle_holds(run: Run, session: Path) -> None:
+    certified(run)
+    words = ("check", "evidence", "--trust", "acme.pub.pem", "--report", "page.html")
+    assert run(*words).code == 0
+    assert "Acme Imaging" in Path("page.html").read_text()
+    assert run(*words).code == 3  # it exists
+    Path("page.html").unlink()
+    Path("evidence/transcript.jsonl").write_bytes(b"")
+    assert run(*words).code == 2
+    assert not Path("page.html").exists()
+
+
+@pytest.mark.parametrize("size", [0, 10, 2000])
+def test_truncated_files_exit_with_2(run: Run, session: Path, size: int) -> None:
+    certified(run)
+    for name in ("registration.dsse.json", "certificate.dsse.json", "transcript.jsonl"):
+        whole = Path("evidence", name).read_bytes()
+        Path("evidence", name).write_bytes(whole[: min(size, len(whole) - 1)])
+        refused = run("check", "evidence", "--trust", "acme.pub.pem")
+        assert refused.code == 2
+        assert refused.err.startswith("error: ")
+        assert "\n  -> " in refused.err
+        Path("evidence", name).write_bytes(whole)
+    assert run("check", "evidence", "--trust", "acme.pub.pem").code == 0

@@ -195,7 +195,7 @@ def made(folder, registration, key, session_folder, examiner):
         key=key,
         transcript=Transcript(session_folder),
         examiner=examiner,
-        mode="arbiter",
+        mode="witness",
         trigger=trigger,
         bits=bits,
         decode=decode,

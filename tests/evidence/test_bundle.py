@@ -47,7 +47,7 @@ def test_match(made, check, tools, registration):
     assert (checked.owner, checked.examiner, checked.mode) == (
         "Example Imaging Ltd",
         "Independent Lab",
-        "arbiter",
+        "witness",
     )
     assert checked.suspect == tools.suspect
     assert checked.registration == registration
@@ -57,7 +57,7 @@ def test_match(made, check, tools, registration):
         in checked.statement
     )
     assert any("not theft" in limit for limit in checked.limits)
-    assert any("examiner's word" in limit for limit in checked.limits)
+    assert any("witness's word" in limit for limit in checked.limits)
     with pytest.raises(TypeError, match="verdict"):
         bool(checked)
 
@@ -70,7 +70,7 @@ def test_bundle_holds_exactly_what_is_specified(made):
 
 
 def make(
-    tmp_path, registration, key, examiner, tools, respond, count=4, exclude=(), mode="arbiter", **changes
+    tmp_path, registration, key, examiner, tools, respond, count=4, exclude=(), mode="witness", **changes
 ):
     session = Session.draw(registration, tools.suspect, count, exclude)
     transcript = Transcript.create(tmp_path / "session", session)
@@ -115,7 +115,7 @@ def test_refusals_alone_prove_nothing(tmp_path, registration, key, examiner, too
     )
     arguments = {"registration": registration, "key": key, "transcript": transcript, "examiner": examiner}
     made = certify(
-        tmp_path / "made", **arguments, mode="arbiter", multiplicity=Multiplicity(1, 1, 0), **tools.callables
+        tmp_path / "made", **arguments, mode="witness", multiplicity=Multiplicity(1, 1, 0), **tools.callables
     )
     assert (made.verdict, made.log10_p, made.matches, made.bits) == ("inconclusive", 0.0, 0, 64)
     assert check(tmp_path / "made") == made
@@ -592,7 +592,7 @@ def test_certify_refuses(tmp_path, made, registration, key, owner, examiner, too
         "key": key,
         "transcript": Transcript(session_folder),
         "examiner": examiner,
-        "mode": "arbiter",
+        "mode": "witness",
         "multiplicity": Multiplicity(1, 1, 0),
         **tools.callables,
     }
@@ -629,7 +629,7 @@ def test_transcript_of_another_registration(tmp_path, folder, registration, key,
             key=key,
             transcript=transcript,
             examiner=examiner,
-            mode="arbiter",
+            mode="witness",
             multiplicity=Multiplicity(1, 1, 0),
             **tools.callables,
         )
@@ -646,7 +646,7 @@ def test_killed_in_the_middle_leaves_no_half_bundle(
         "key": key,
         "transcript": Transcript(session_folder),
         "examiner": examiner,
-        "mode": "arbiter",
+        "mode": "witness",
         "multiplicity": Multiplicity(1, 1, 0),
         **tools.callables,
     }

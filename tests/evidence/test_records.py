@@ -121,9 +121,9 @@ def change(value, place, edit):
 @pytest.mark.parametrize("file", ["registration", "certificate", "revocation", "rotation"])
 def test_no_field_may_be_missing_renamed_or_of_another_type(made, tools, file, owner, examiner):
     if file == "revocation":
-        statement = json.loads(dsse.read_unverified(revoke(owner, owner.keyid, "lost").envelope))
+        statement = json.loads(dsse.unverified(revoke(owner, owner.keyid, "lost").envelope)[0])
     elif file == "rotation":
-        statement = json.loads(dsse.read_unverified(rotate(owner, examiner, "yearly").envelope))
+        statement = json.loads(dsse.unverified(rotate(owner, examiner, "yearly").envelope)[0])
     else:
         statement = tools.payload_of(made[0] / f"{file}.dsse.json")
     kind = statement["predicateType"]
