@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelguard.checking import check, inspect
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
-    from modelguard.evidence import Key, Owner, PublicKey
+    from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
     from modelguard.schemes import TriggerKey
     from modelguard.verifying import Verdict, verify
@@ -32,6 +32,7 @@ __all__ = [
     "Owner",
     "Protected",
     "PublicKey",
+    "TimestampAuthority",
     "TriggerKey",
     "Verdict",
     "__version__",
@@ -53,6 +54,7 @@ _WHERE = {
     "Owner": "evidence",
     "Protected": "protecting",
     "PublicKey": "evidence",
+    "TimestampAuthority": "evidence",
     "TriggerKey": "schemes",
     "Verdict": "verifying",
     "check": "checking",

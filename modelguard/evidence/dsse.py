@@ -50,7 +50,11 @@ def record_id(payload: bytes) -> str:
 def sign(payload: bytes, *signers: Owner) -> bytes:
     """Sign a payload and return the envelope as JSON."""
     message = pae(PAYLOAD_TYPE, payload)
-    signatures = [{"keyid": signer.keyid, "sig": records.b64(signer.sign(message))} for signer in signers]
+    signatures = [
+        {"keyid": keyid, "sig": records.b64(signature)}
+        for signer in signers
+        for keyid, signature in signer.signatures(message).items()
+    ]
     return records.dumps(
         {"payload": records.b64(payload), "payloadType": PAYLOAD_TYPE, "signatures": signatures}
     )
@@ -71,7 +75,8 @@ def unverified(envelope: bytes) -> tuple[bytes, list[str]]:
 def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
     """Verify an envelope against keys the caller trusts.
 
-    The key ids inside are hints nobody signed, so every signature is tried with every trusted key.
+    The key ids inside are hints nobody signed, so every signature is tried with every trusted key. A key with
+    a second one has signed only if both did.
 
     Raises:
         InputError: `trust` is empty.
@@ -85,7 +90,9 @@ def verify(envelope: bytes, trust: Sequence[PublicKey]) -> Verified:
     message = pae(PAYLOAD_TYPE, payload)
     signatures = [records.unb64(entry["sig"], "envelope.sig") for entry in value["signatures"]]
     signers = tuple(
-        key for key in trust if any(_made_by(key, signature, message) for signature in signatures)
+        key
+        for key in trust
+        if all(any(_made_by(part, signature, message) for signature in signatures) for part in key.parts)
     )
     if not signers:
         raise SignatureError(

@@ -24,6 +24,8 @@ DOMAIN = "https://modelguard.dev"
 REGISTRATION_TYPE = f"{DOMAIN}/registration/v1"
 VERIFICATION_TYPE = f"{DOMAIN}/verification/v1"
 BITS_TYPE = f"{DOMAIN}/bits/v1"
+REVOCATION_TYPE = f"{DOMAIN}/revocation/v1"
+ROTATION_TYPE = f"{DOMAIN}/rotation/v1"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 MAX_JSON_BYTES = 8 << 20
@@ -263,6 +265,7 @@ digest = pattern("[0-9a-f]{64}", "64 hexadecimal digits")
 leaf_list = each(integer(0, MAX_LEAVES - 1), MAX_SELECTED)
 _keyid = pattern("sha256:[0-9a-f]{64}", "a key id")
 _ulid = pattern("[0-7][0-9A-HJKMNP-TV-Z]{25}", "a ULID")
+_owner_alg = one_of("ed25519", "ecdsa-p256")
 _salt_source = pattern("scrypt/([1-9]|1[0-9]|20)|tst-signature/1", "a known salt source")
 
 suspect = table(label=text, kind=text, endpoint=text, modelDigest=text)
@@ -294,7 +297,9 @@ _watermark = table(
 registration = table(
     schema=one_of("1.0"),
     recordId=_ulid,
-    owner=table(name=text, keyid=_keyid, alg=one_of("ed25519"), spki=base64_text),
+    owner=table(
+        name=text, keyid=_keyid, alg=_owner_alg, spki=base64_text, optional={"recovery": base64_text}
+    ),
     model=table(name=text, version=text, task=text, input=text, output=text, manifest=_manifest),
     watermark=_watermark,
     policy=table(test=one_of("weighted-sign-exact/1"), alpha=_alpha, grindBits=integer(0, 1024)),
@@ -332,7 +337,28 @@ bits = table(
     bits=each(table(leaf=integer(0, MAX_LEAVES - 1), xb=digest), MAX_SELECTED),
     optional={"transcriptToken": digest},
 )
-_PREDICATES = {REGISTRATION_TYPE: registration, VERIFICATION_TYPE: verification, BITS_TYPE: bits}
+_revocation = table(
+    schema=one_of("1.0"),
+    recordId=_ulid,
+    target=pattern("(sha256:)?[0-9a-f]{64}", "a key id or record id"),
+    reason=text,
+    effectiveAt=moment,
+)
+_rotation = table(
+    schema=one_of("1.0"),
+    recordId=_ulid,
+    old=_keyid,
+    new=table(keyid=_keyid, alg=_owner_alg, spki=base64_text, optional={"second": base64_text}),
+    reason=text,
+    effectiveAt=moment,
+)
+_PREDICATES = {
+    REGISTRATION_TYPE: registration,
+    VERIFICATION_TYPE: verification,
+    BITS_TYPE: bits,
+    REVOCATION_TYPE: _revocation,
+    ROTATION_TYPE: _rotation,
+}
 
 
 # --- in-toto Statement v1 ---------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ class Registration:
         claimed = fields["owner"]
         try:
             owner = PublicKey.from_der(records.unb64(claimed["spki"], "owner.spki"))
+            recovery = _recovery(claimed)
         except KeyFileError as error:
             raise EvidenceError(f"owner.spki: {error.message}", error.remedy) from None
         manifest, watermark, policy = fields["model"]["manifest"], fields["watermark"], fields["policy"]
@@ -74,8 +74,10 @@ class Registration:
         digests = {file["name"]: file["sha256"] for file in files}
         for where, holds in (
             ("owner.keyid: not the key in owner.spki", claimed["keyid"] == owner.keyid),
+            ("owner.alg: not that of owner.spki", claimed["alg"] == owner.alg),
+            ("owner.recovery: the owner's own key", recovery != owner),
             ("owner: did not sign the record", owner in verified.signers),
-            ("manifest.files: not in order of their names", names == sorted(digests)),
+            ("manifest.files: not in order of their names", names == sorted(digests, key=_by_parts)),
             ("subject: not the files of the manifest", subject == digests),
             ("manifest.root: not the root of its files", manifest["root"] == _manifest_root(files)),
             ("reference: not as written", reference["id"] == "model" or reference == NO_REFERENCE),
@@ -84,7 +86,8 @@ class Registration:
         ):
             if not holds:
                 raise EvidenceError(f"registration.{where}", "ask its owner for a valid record")
-        return cls(envelope, verified.record_id, owner, fields, token)._timed(roots)
+        signer = verified.signers[verified.signers.index(owner)]  # with the second key the caller trusts
+        return cls(envelope, verified.record_id, signer, fields, token)._timed(roots)
 
     @classmethod
     def load(cls, path: str | Path, trust: Sequence[PublicKey], roots: Roots = ()) -> Registration:
@@ -113,6 +116,11 @@ class Registration:
     def owner_name(self) -> str:
         """The owner's name as the owner wrote it; only the key is proven."""
         return str(self.fields["owner"]["name"])
+
+    @property
+    def recovery(self) -> PublicKey | None:
+        """The key that may revoke or replace the owner's, if one was named."""
+        return _recovery(self.fields["owner"])
 
     @property
     def scheme(self) -> Scheme:
@@ -204,7 +212,10 @@ def register(
     """
     if key.owner != owner.public_key:
         raise InputError(f"key: was made for another owner than {owner.name!r}", "load that owner")
-    files = [_file_record(name, Path(path)) for name, path in sorted(model_files, key=itemgetter(0))]
+    files = [
+        _file_record(name, Path(path))
+        for name, path in sorted(model_files, key=lambda file: _by_parts(file[0]))
+    ]
     default_policy = {
         "test": "weighted-sign-exact/1",
         "alpha": "1e-6",
@@ -216,8 +227,9 @@ def register(
         "owner": {
             "name": owner.name,
             "keyid": owner.keyid,
-            "alg": "ed25519",
+            "alg": owner.public.alg,
             "spki": records.b64(owner.public_key),
+            **({"recovery": records.b64(owner.recovery.der)} if owner.recovery else {}),
         },
         "model": {
             **model_info,
@@ -245,6 +257,12 @@ def register(
         raise InputError(error.message, "see the arguments of register") from error
 
 
+def _recovery(owner: Mapping[str, str]) -> PublicKey | None:
+    if "recovery" not in owner:
+        return None
+    return PublicKey.from_der(records.unb64(owner["recovery"], "owner.recovery"))
+
+
 def _file_record(name: str, path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
@@ -252,6 +270,10 @@ def _file_record(name: str, path: Path) -> dict[str, Any]:
             return {"name": name, "sha256": digest, "size": file.tell()}
     except OSError as error:
         raise InputError(f"model_files: cannot read {path} ({error.strerror})", "check the path") from error
+
+
+def _by_parts(name: str) -> list[str]:
+    return name.split("/")  # model-signing orders paths by their parts: "a/b" before "a.b"
 
 
 def _manifest_root(files: Sequence[Mapping[str, Any]]) -> str:

@@ -154,7 +154,7 @@ def load_roots(paths: Iterable[str | Path]) -> tuple[x509.Certificate, ...]:
 
 def parse_roots(pem: bytes) -> Roots:
     """Parse certificates in PEM; ValueError if there is none."""
-    return x509.load_pem_x509_certificates(pem)
+    return tuple(x509.load_pem_x509_certificates(pem))
 
 
 def verify(token: bytes, message: bytes, roots: Roots, *, nonce: int | None = None) -> Timestamp:
