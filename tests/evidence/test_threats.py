@@ -34,6 +34,7 @@ from modelguard.evidence import (
     open_triggers,
     records,
     register,
+    revoke,
 )
 from modelguard.statistics import Multiplicity
 
@@ -266,6 +267,14 @@ def pickle_answer(a):
     a.tools.resign(a.bundle / "bits.dsse.json", both, a.owner)
 
 
+def revoked(who, effective="2020-01-01T00:00:00Z"):
+    def run(a):
+        signer = getattr(a, who)
+        return {"revocations": [revoke(signer, signer.keyid, "stolen", effective=effective)]}
+
+    return run
+
+
 def opening(**change):
     return lambda f: f["openings"][0].update(change)
 
@@ -359,6 +368,10 @@ THREATS = {
         "altered": (lambda a: blob(a).write_bytes(b"x") and None, "changed"),
         "missing": (lambda a: blob(a).unlink(), "cannot be read"),
     },
+    "key or record revoked before it was used": {
+        "owner's key": (revoked("owner"), "registration: is of"),
+        "examiner's key": (revoked("examiner"), "certificate: is of"),
+    },
     "pickled payload": {"as an answer": (pickle_answer, "not an 8-bit PNG")},
 }
 CASES = [(row, name) for row, attacks in THREATS.items() for name in attacks]
@@ -374,6 +387,12 @@ def test_threat(attack, row, name):
     assert caught.value.remedy
     assert not (attack.folder / "owned").exists()
     assert not (attack.folder / "outside").exists()
+
+
+@pytest.mark.parametrize("who", ["owner", "examiner"])
+def test_a_key_revoked_later_voids_nothing(attack, who):
+    """Row: key or record revoked, the other way round."""
+    assert attack.check(**revoked(who, "2099-01-01T00:00:00Z")(attack)).verdict == "match"
 
 
 def low_order_keys():
