@@ -35,7 +35,13 @@ from modelguard.evidence.key import Key
 from modelguard.evidence.opening import BITS_FILE, TRANSCRIPT_TOKEN_FILE, Bits, Opened, transcript_record
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
-from modelguard.evidence.revocation import REVOCATION_FOLDER, Statement, load_statements, load_trusted
+from modelguard.evidence.revocation import (
+    MAX_STATEMENT_BYTES,
+    REVOCATION_FOLDER,
+    Statement,
+    load_statements,
+    load_trusted,
+)
 from modelguard.evidence.stamped import read_stamped, read_token
 from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
@@ -348,7 +354,7 @@ def inspect_bundle(path: str | Path) -> dict[str, Any]:
 
     Returns:
         JSON-able, by file: for a signed one the ids of the keys that claim to have signed it ("signedBy"),
-        its "subject" and its "predicate"; the lines of the transcript; the sizes of the blobs.
+        its "subject" and its "predicate"; the lines of the transcript; the sizes of blobs and timestamps.
 
     Raises:
         MalformedEvidenceError: a record breaks the format.
@@ -370,6 +376,11 @@ def inspect_bundle(path: str | Path) -> dict[str, Any]:
         content[TRANSCRIPT_FILE] = [line.to_record() for line in lines]
         blobs = folder / BLOB_FOLDER
         content[BLOB_FOLDER] = {name: (blobs / name).stat().st_size for name in sorted(stored)}
+        for file in sorted((folder / REVOCATION_FOLDER).glob("*.dsse.json")):
+            payload, keyids = dsse.unverified(read_bounded(file, MAX_STATEMENT_BYTES))
+            content[f"{REVOCATION_FOLDER}/{file.name}"] = {"signedBy": keyids, **records.loads(payload)}
+        for file in sorted(folder.glob("*.tsr")):
+            content[file.name] = file.stat().st_size
         return content
 
 

@@ -29,6 +29,7 @@ from modelguard.evidence import (
     certify,
     check_bundle,
     dsse,
+    inspect_bundle,
     load_roots,
     open_bits,
     open_triggers,
@@ -121,6 +122,16 @@ def test_the_bundle_that_is_attacked_holds(attack):
     assert (checked.verdict, checked.mode) == ("match", "arbiter")
     assert checked.multiplicity.grind_bits == 24
     assert None not in vars(checked.times).values()
+
+
+def test_inspect_shows_every_file_of_a_bundle(attack):
+    (attack.bundle / "revocations").mkdir()
+    statement = revoke(attack.owner, attack.owner.keyid, "sold", effective="2099-01-01T00:00:00Z")
+    statement.save(attack.bundle / "revocations" / f"{statement.record_id}.dsse.json")
+    seen = inspect_bundle(attack.bundle)
+    files = {str(file.relative_to(attack.bundle)) for file in attack.bundle.rglob("*") if file.is_file()}
+    assert {name for name in files if not name.startswith("blobs/")} | {"blobs"} == set(seen)
+    assert "sold" in str(seen[f"revocations/{statement.record_id}.dsse.json"])
 
 
 # --- the attacks ------------------------------------------------------------------------------------------
