@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelguard.checking import check, inspect
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
-    from modelguard.evidence import Key, Owner, PublicKey
+    from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
     from modelguard.schemes import TriggerKey
     from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
@@ -33,6 +33,7 @@ __all__ = [
     "Owner",
     "Protected",
     "PublicKey",
+    "TimestampAuthority",
     "TriggerKey",
     "Verdict",
     "__version__",
@@ -57,6 +58,7 @@ _WHERE = {
     "Owner": "evidence",
     "Protected": "protecting",
     "PublicKey": "evidence",
+    "TimestampAuthority": "evidence",
     "TriggerKey": "schemes",
     "Verdict": "verifying",
     "check": "checking",

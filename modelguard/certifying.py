@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from modelguard.errors import InputError
@@ -14,6 +15,7 @@ from modelguard.evidence import (
     Registration,
     TimestampAuthority,
     Transcript,
+    load_statements,
 )
 from modelguard.evidence import certify as certify_session
 from modelguard.schemes import reader_of
@@ -30,11 +32,12 @@ def certify(
     suspects: int = 1,
     registrations: int = 1,
     tsa: TimestampAuthority | None = None,
+    revocations: Sequence[str | Path] = (),
 ) -> CheckedEvidence:
     """Open the leaves that were asked and write a signed bundle that anyone can check offline.
 
-    The bundle publishes the secrets of those leaves; `verify` no longer picks them once the key file has been
-    saved again with `key.burn(evidence.leaves)`.
+    The bundle publishes the secrets of those leaves. They are marked as used in the file that the key was
+    loaded from, so that `verify` picks them no more; save another key again with `key.burn(evidence.leaves)`.
 
     Args:
         transcript: of the session, or its folder.
@@ -47,6 +50,7 @@ def certify(
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         tsa: stamps the closed transcript and the certificate.
+        revocations: files with revocations and rotations of the keys involved, to go with the bundle.
 
     Raises:
         TimestampError: the authority gave no good timestamp.
@@ -70,6 +74,7 @@ def certify(
         decode=reader.decode,
         multiplicity=Multiplicity(suspects, registrations, registration.grind_bits),
         tsa=tsa,
+        revocations=load_statements(revocations),
     )
 
 

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from modelguard.errors import InputError, MalformedEvidenceError
-from modelguard.evidence import CheckedEvidence, PublicKey, check_bundle, inspect_bundle, load_roots
+from modelguard.evidence import (
+    CheckedEvidence,
+    PublicKey,
+    check_bundle,
+    inspect_bundle,
+    load_roots,
+    load_statements,
+)
 from modelguard.schemes import read, reader_of
 from modelguard.statistics import Multiplicity
 
@@ -19,6 +26,7 @@ def check(
     suspects: int = 1,
     registrations: int = 1,
     tsa_roots: Sequence[str | Path] = (),
+    revocations: Sequence[str | Path] = (),
 ) -> CheckedEvidence:
     """Check a bundle and return what it proves.
 
@@ -29,6 +37,9 @@ def check(
         suspects: trials the caller wants counted at least.
         registrations: likewise.
         tsa_roots: PEM files with the root certificates of the timestamp authorities the caller believes in.
+
+        revocations: files with revocations and rotations the caller knows of, or folders of such files; a
+            bundle can leave out those that speak against it.
 
     Raises:
         EvidenceError: the bundle does not prove what it claims; its `diagnostics` say why.
@@ -43,6 +54,7 @@ def check(
         decode=_step("decode"),
         multiplicity=Multiplicity(suspects, registrations, 0),
         roots=load_roots(tsa_roots),
+        revocations=load_statements(revocations),
     )
     reader_of(checked.registration)
     return checked

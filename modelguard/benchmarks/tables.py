@@ -154,6 +154,50 @@ def false_claims(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, rows
 
 
+def tamper(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What became of changed bundles."""
+    rows = [
+        (row["change"], f"{row['tried']:,}", row["accepted"], row["crashed"], _plain(row["refused"]))
+        for row in results[0]["results"]
+    ]
+    return ("change", "bundles", "accepted", "crashed", "refused with"), rows
+
+
+def grinding(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The best of many keys, and what is left of it once all are counted."""
+    header = ("suspect", "keys tried", "best log10 p", "adjusted", "verdict", "families of 256 below 0.05")
+    rows = [
+        (
+            row["suspect"],
+            f"{row['keys']:,}",
+            f"{row['best_log10_p']:.2f}",
+            f"{row['best_log10_p_adj']:.2f}",
+            row["verdict"],
+            f"{row['families_below_0.05']} of {row['families']} ({row['low']:.3f} to {row['high']:.3f})",
+        )
+        for row in results[0]["results"]
+    ]
+    return header, rows
+
+
+def check_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Milliseconds of an offline check."""
+    rows = [
+        (row["bundle"], row.get("bits", ""), row["milliseconds"], row.get("milliseconds_per_leaf", ""))
+        for row in results[0]["results"]
+    ]
+    return ("bundle", "bits", "check, ms", "a leaf, ms"), rows
+
+
+def startup(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Seconds until a command is ready."""
+    rows = [
+        (row["command"], f"{row['seconds']:.3f}", f"{row['beyond_bare']:+.3f}", f"{row['ratio']:.1f}")
+        for row in results[0]["results"]
+    ]
+    return ("command", "seconds", "beyond bare", "ratio"), rows
+
+
 def carriers(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What was tried as carrier and as hardening."""
     every = [(one["benchmark"].partition("-")[2], row) for one in results for row in one["results"]]
@@ -199,6 +243,10 @@ TABLES = {
     "carriers": Table("carriers-*.json", carriers, "carriers"),
     "paper": Table("paper_tables-*.json", paper, "paper_tables"),
     "speed": Table("speed.json", speed, "speed"),
+    "tamper": Table("tamper.json", tamper, "tamper"),
+    "grinding": Table("grinding.json", grinding, "grinding"),
+    "check-cost": Table("check_cost.json", check_cost, "check_cost"),
+    "startup": Table("startup.json", startup, "startup"),
 }
 
 

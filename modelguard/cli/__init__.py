@@ -1,4 +1,4 @@
-"""The command line: `modelguard demo | protect | attack | verify | certify | check | inspect | bench`.
+"""The command line: `modelguard demo`, `protect`, `attack`, `verify`, `certify`, `check` and some more.
 
 One file a command. Heavy rooms are imported inside the commands, so that `modelguard --help` is quick.
 """
@@ -17,6 +17,7 @@ from modelguard.cli.certify import certify
 from modelguard.cli.check import check
 from modelguard.cli.demo import demo
 from modelguard.cli.inspect import inspect
+from modelguard.cli.owner import owner
 from modelguard.cli.protect import protect
 from modelguard.cli.verify import verify
 
@@ -49,6 +50,7 @@ def root(
 
 for command in (demo, protect, attack, verify, certify, check, inspect):
     app.command()(command)
+app.add_typer(owner, name="owner", help="Make signing keys, hand them over, revoke them.")
 app.add_typer(typer.Typer(cls=Benchmarks), name="bench", help="Run a benchmark and record its figures.")
 
 

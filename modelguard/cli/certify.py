@@ -12,7 +12,8 @@ from modelguard._files import check_new
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.check import as_record, as_text
 from modelguard.cli.output import emit
-from modelguard.cli.secrets import open_owner
+from modelguard.cli.secrets import ask_until_right, open_owner
+from modelguard.cli.stamps import REVOCATION_HELP, TSA_HELP, TSA_ROOT_HELP, authority
 from modelguard.cli.verify import SUSPECTS_HELP
 
 
@@ -33,6 +34,9 @@ def certify(
     out: Annotated[Path, typer.Option(help="New folder for the bundle.")],
     mode: Annotated[Mode, typer.Option(help="Who asked the suspect.")] = Mode.OWNER,
     suspects: Annotated[int, typer.Option(min=1, help=SUSPECTS_HELP)] = 1,
+    tsa: Annotated[str | None, typer.Option(metavar="URL", help=TSA_HELP)] = None,
+    tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
+    revocation: Annotated[list[Path] | None, typer.Option(help=REVOCATION_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Sign the evidence of a session as a bundle that anyone can check offline.
@@ -43,13 +47,20 @@ def certify(
     check_new(out, "out")
 
     from modelguard.certifying import certify as sign
-    from modelguard.evidence import Key, resolve_passphrase
+    from modelguard.evidence import Key
 
-    passphrase = resolve_passphrase(None)
-    opened = Key.load(key, passphrase)
+    passphrase, opened = ask_until_right(lambda passphrase: Key.load(key, passphrase))
     examiner = open_owner(owner, passphrase)
-    evidence = sign(transcript, opened, examiner, out, mode=mode.value, suspects=suspects)
-    opened.burn(evidence.leaves).save(key, passphrase, overwrite=True)
+    evidence = sign(
+        transcript,
+        opened,
+        examiner,
+        out,
+        mode=mode.value,
+        suspects=suspects,
+        tsa=authority(tsa, tsa_root),
+        revocations=revocation or (),
+    )
     left = opened.leaves - len(opened.burnt.union(evidence.leaves))
     used = ", ".join(map(str, evidence.leaves))
     burnt = f"\n\n{out} is written; leaves {used} are burnt, {left} are left in {key}"

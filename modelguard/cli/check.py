@@ -10,6 +10,7 @@ import typer
 from modelguard._files import check_new
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.output import emit
+from modelguard.cli.stamps import REVOCATION_HELP, TSA_ROOT_HELP
 
 if TYPE_CHECKING:
     from modelguard.evidence import CheckedEvidence
@@ -30,6 +31,8 @@ def check(
     suspects: Annotated[
         int, typer.Option(min=1, help="Suspects you know to have been examined; counted at least.")
     ] = 1,
+    tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
+    revocation: Annotated[list[Path] | None, typer.Option(help=REVOCATION_HELP)] = None,
     report: Annotated[
         Path | None, typer.Option(help="New HTML page that shows people what was proven; needs jinja2.")
     ] = None,
@@ -43,7 +46,9 @@ def check(
         check_new(report, "report")
     from modelguard.checking import check as examine
 
-    evidence = examine(bundle, list(trust), suspects=suspects)
+    evidence = examine(
+        bundle, list(trust), suspects=suspects, tsa_roots=tsa_root or (), revocations=revocation or ()
+    )
     if report is not None:
         from modelguard.report import write
 

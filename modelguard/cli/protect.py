@@ -13,6 +13,7 @@ from modelguard.cli.app import MATCH
 from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
 from modelguard.cli.output import emit
 from modelguard.cli.secrets import owner_in
+from modelguard.cli.stamps import TSA_HELP, TSA_ROOT_HELP, authority
 
 SIGMA_HELP = "Noise the model removes, in grey levels of 255 (25 by default). For models that keep the size."
 
@@ -33,15 +34,19 @@ def protect(
     sigma: Annotated[float | None, typer.Option(min=0, help=SIGMA_HELP)] = None,
     name: Annotated[str, typer.Option(help="Name of the model in the record.")] = "model",
     version: Annotated[str, typer.Option(help="Its version in the record.")] = "1",
+    tsa: Annotated[str | None, typer.Option(metavar="URL", help=TSA_HELP)] = None,
+    tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Mark a copy of a model, so that you can recognise it later.
 
     OUT gets model.safetensors (ship it), key.mgkey (secret and encrypted: keep it), registration.dsse.json
-    (publish it before the model) and report.txt. The passphrase comes from MODELGUARD_PASSPHRASE, or is asked
+    (publish it before the model) and report.txt; with --tsa also registration.tsr,
+    to be published with it. The passphrase comes from MODELGUARD_PASSPHRASE, or is asked
     for.
     """
     check_new(out, "OUT")
+    stamps = authority(tsa, tsa_root)
     host = load_model(model, weights)
 
     from modelguard.datasets import GaussianNoise
@@ -62,6 +67,7 @@ def protect(
             name=name,
             version=version,
             progress=True,
+            tsa=stamps,
         )
         protected.save(out, passphrase)
     result = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modelguard._files import check_new
 from modelguard.cli.output import note
@@ -15,6 +16,9 @@ from modelguard.errors import InputError, WrongPassphraseError
 
 if TYPE_CHECKING:
     from modelguard.evidence import Owner
+
+Opened = TypeVar("Opened")
+PASSPHRASE_VARIABLE = "MODELGUARD_PASSPHRASE"
 
 
 def open_owner(path: Path, passphrase: str) -> Owner:
@@ -33,7 +37,35 @@ def open_owner(path: Path, passphrase: str) -> Owner:
     except WrongPassphraseError:
         if not sys.stdin.isatty():
             raise
-        return Owner.load(path, getpass.getpass(f"Passphrase of {path}: "))
+        return ask_until_right(lambda other: Owner.load(path, other), f"Passphrase of {path}: ")[1]
+
+
+def ask_until_right(load: Callable[[str], Opened], prompt: str | None = None) -> tuple[str, Opened]:
+    """Open a file with MODELGUARD_PASSPHRASE, or on a terminal with what is typed, three times at most.
+
+    Args:
+        load: opens the file with a passphrase.
+        prompt: ask with these words, whatever the variable says.
+
+    Returns:
+        The passphrase and what `load` returned.
+
+    Raises:
+        InputError: there is no passphrase.
+        KeyFileError: the file is damaged, or no passphrase opened it.
+    """
+    from modelguard.evidence import resolve_passphrase
+
+    for left in (2, 1, 0):
+        passphrase = getpass.getpass(prompt) if prompt else resolve_passphrase(None)
+        try:
+            return passphrase, load(passphrase)
+        except WrongPassphraseError:
+            typed = prompt or PASSPHRASE_VARIABLE not in os.environ
+            if not left or not typed or not sys.stdin.isatty():
+                raise
+            note(f"that passphrase does not open it; {left} more to go")
+    raise AssertionError
 
 
 @contextmanager

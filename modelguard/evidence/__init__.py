@@ -12,6 +12,7 @@ from modelguard.evidence.opening import Bits, Opened, Triggers, close, open_bits
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.prf import stream
 from modelguard.evidence.registration import Registration, register
+from modelguard.evidence.revocation import History, Statement, load_statements, revoke, rotate
 from modelguard.evidence.sealed import resolve_passphrase, seal, unseal
 from modelguard.evidence.timestamps import Timestamp, TimestampAuthority, load_roots
 from modelguard.evidence.transcript import Line, Session, SuspectInfo, Transcript
@@ -20,6 +21,7 @@ __all__ = [
     "Bits",
     "CheckedEvidence",
     "Decoder",
+    "History",
     "Key",
     "Line",
     "Opened",
@@ -28,6 +30,7 @@ __all__ = [
     "Registration",
     "Scheme",
     "Session",
+    "Statement",
     "SuspectInfo",
     "Timestamp",
     "TimestampAuthority",
@@ -39,11 +42,14 @@ __all__ = [
     "close",
     "inspect_bundle",
     "load_roots",
+    "load_statements",
     "needed_grind_bits",
     "open_bits",
     "open_triggers",
     "register",
     "resolve_passphrase",
+    "revoke",
+    "rotate",
     "seal",
     "select",
     "stream",

@@ -14,13 +14,17 @@ from pathlib import Path
 
 from modelguard.errors import EvidenceError
 from modelguard.evidence.blobs import MAX_BLOB_BYTES
+from modelguard.evidence.revocation import MAX_STATEMENT_BYTES, REVOCATION_FOLDER
 from modelguard.evidence.transcript import BLOB_FOLDER
 
 MAX_ARCHIVE_BYTES = 1 << 30
 _MAX_DIRECTORY_BYTES = 8 << 20
 _END = struct.Struct("<4s4x2xH2L2x")  # end of central directory: signature, entries, size, offset
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error)
-_BLOB_NAME = re.compile("[0-9a-f]{64}")
+_FOLDERS = {  # names inside, and the most bytes of each
+    BLOB_FOLDER: (re.compile("[0-9a-f]{64}"), MAX_BLOB_BYTES),
+    REVOCATION_FOLDER: (re.compile(r"[0-9a-f]{64}\.(dsse\.json|tsr)"), MAX_STATEMENT_BYTES),
+}
 
 
 @contextmanager
@@ -48,9 +52,9 @@ def bundle_folder(path: Path, limits: Mapping[str, int]) -> Iterator[tuple[Path,
 
 def _limit(name: str, limits: Mapping[str, int]) -> int:
     """Return the most bytes of a file by its name inside the bundle; an unknown name is an error."""
-    folder, slash, blob = name.partition("/")
-    if slash and folder == BLOB_FOLDER and _BLOB_NAME.fullmatch(blob):
-        return MAX_BLOB_BYTES
+    folder, slash, file = name.partition("/")
+    if slash and folder in _FOLDERS and _FOLDERS[folder][0].fullmatch(file):
+        return _FOLDERS[folder][1]
     if name not in limits:
         raise EvidenceError(f"bundle: unknown file {name[:80]!r}", "remove it")
     return limits[name]
@@ -58,20 +62,20 @@ def _limit(name: str, limits: Mapping[str, int]) -> int:
 
 def _names(folder: Path, limits: Mapping[str, int]) -> set[str]:
     blobs: set[str] = set()
-    for inner, prefix in ((folder, ""), (folder / BLOB_FOLDER, f"{BLOB_FOLDER}/")):
+    for inner, prefix in ((folder, ""), *((folder / name, f"{name}/") for name in _FOLDERS)):
         if prefix and not os.path.lexists(inner):
-            continue  # every query was refused
+            continue  # every query was refused, or nothing revoked
         if prefix and (inner.is_symlink() or not inner.is_dir()):
             raise EvidenceError(f"bundle: {inner} is not a folder", "check the path")
         with os.scandir(inner) as entries:
             for entry in entries:
-                if not prefix and entry.name == BLOB_FOLDER:
+                if not prefix and entry.name in _FOLDERS:
                     continue
                 limit = _limit(prefix + entry.name, limits)
                 info = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
                     raise EvidenceError(f"bundle: {entry.name} is too large or a link", "do not open it")
-                if prefix:
+                if inner == folder / BLOB_FOLDER:
                     blobs.add(entry.name)
     return blobs
 
@@ -89,7 +93,9 @@ def _unpack(path: Path, folder: Path, limits: Mapping[str, int]) -> None:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename != f"{BLOB_FOLDER}/"]
+            entries = [
+                entry for entry in archive.infolist() if entry.filename.removesuffix("/") not in _FOLDERS
+            ]
             if len({entry.filename for entry in entries}) != len(entries):
                 raise EvidenceError("bundle: the zip holds a file twice", "do not open it")
             for entry in entries:

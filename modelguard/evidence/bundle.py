@@ -35,6 +35,13 @@ from modelguard.evidence.key import Key
 from modelguard.evidence.opening import BITS_FILE, TRANSCRIPT_TOKEN_FILE, Bits, Opened, transcript_record
 from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
+from modelguard.evidence.revocation import (
+    MAX_STATEMENT_BYTES,
+    REVOCATION_FOLDER,
+    Statement,
+    load_statements,
+    load_trusted,
+)
 from modelguard.evidence.stamped import read_stamped, read_token
 from modelguard.evidence.timestamps import MAX_TOKEN_BYTES, Roots, TimestampAuthority, transcript_message
 from modelguard.evidence.transcript import (
@@ -131,11 +138,13 @@ def certify(
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
     tsa: TimestampAuthority | None = None,
+    revocations: Sequence[Statement] = (),
 ) -> CheckedEvidence:
     """Open the selected leaves, sign a certificate and write the bundle.
 
     The bundle is checked as a stranger would before it appears under its name, so one that does not hold is
-    never seen. It publishes the secrets of its leaves: burn them in the key file.
+    never seen. It publishes the secrets of its leaves, which are first marked as used in the file that the
+    key was loaded from.
 
     Args:
         folder: the new bundle; must not exist.
@@ -152,6 +161,7 @@ def certify(
         multiplicity: what was tried; its grind_bits are raised to what the registration demands.
         validity: {"notBefore", "notAfter"}; default five years from now.
         tsa: stamps the closed transcript and the certificate; None leaves them unstamped.
+        revocations: statements about the keys involved, to go with the bundle.
 
     Returns:
         What the bundle proves; `match` or not, it is written.
@@ -211,11 +221,15 @@ def certify(
             atomic_write_bytes(temporary / BITS_FILE, key.bits.envelope)
         for name, token in tokens.items():
             atomic_write_bytes(temporary / name, token)
+        for one in revocations:
+            one.save(temporary / REVOCATION_FOLDER / f"{one.record_id}.dsse.json")
         for name in {name for line in transcript.lines for name in line.blobs}:
             atomic_write_bytes(temporary / BLOB_FOLDER / name, get_blob(blobs, name))
         trust = [registration.owner, examiner.public]
         roots = (*key.roots, *(tsa.roots if tsa else ()))
         checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
+        if isinstance(key, Key):
+            key.burn_in_file(selection)  # before anybody can see what was opened
         temporary.chmod(0o755)
         temporary.rename(folder)
     except BaseException:
@@ -232,6 +246,7 @@ def check_bundle(
     decode: Decode,
     multiplicity: Multiplicity | None = None,
     roots: Roots = (),
+    revocations: Sequence[Statement] = (),
 ) -> CheckedEvidence:
     """Check a bundle from end to end, believing nothing but the trusted keys.
 
@@ -243,16 +258,18 @@ def check_bundle(
         decode: the decoder that `registration.decoder` names; the caller compares its digest.
         multiplicity: what the reader knows was tried; each count declared in the bundle can only be raised.
         roots: certificates of the timestamp authorities the reader trusts.
+        revocations: statements the reader knows of; a bundle can leave out those that speak against it.
 
     Raises:
         SignatureError: no trusted key signed a record.
         TimestampError: a timestamp does not verify, or time goes back.
+        RevokedError: a record does not count, as its signer's key or itself had ended.
         MalformedEvidenceError: a record or blob breaks the format.
         EvidenceError: anything else that does not hold.
         InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
     with bundle_folder(Path(path), LIMITS) as (folder, stored):
-        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity, roots)
+        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity, roots, revocations)
 
 
 def _check_folder(
@@ -264,16 +281,21 @@ def _check_folder(
     decode: Decode,
     multiplicity: Multiplicity | None,
     roots: Roots,
+    revocations: Sequence[Statement],
 ) -> CheckedEvidence:
-    registration = Registration.load(path / REGISTRATION_FILE, trust, roots)
-    _nothing_unsigned(REGISTRATION_FILE, registration.envelope, trust)
+    there = [path / REVOCATION_FOLDER] if (path / REVOCATION_FOLDER).exists() else []
+    statements = [*load_statements(there), *revocations]
+    registration, history = load_trusted(path / REGISTRATION_FILE, trust, roots, statements)
+    _nothing_unsigned(REGISTRATION_FILE, registration.envelope, history.trust)
     envelope, token = read_stamped(path / CERTIFICATE_FILE)
-    certificate = Certificate.from_envelope(envelope, trust, registration)
-    _nothing_unsigned(CERTIFICATE_FILE, envelope, trust)
+    heirs = history.party(registration.owner)
+    certificate = Certificate.from_envelope(envelope, history.trust, registration, heirs)
+    _nothing_unsigned(CERTIFICATE_FILE, envelope, history.trust)
     claimed, session = certificate.fields, certificate.session
     head = bytes.fromhex(claimed["transcript"]["head"])
     closed = read_token(path / TRANSCRIPT_TOKEN_FILE)
     times = Chronology.verify(roots, registration, head, closed, envelope, token)
+    history.check("certificate", certificate.examiner, certificate.record_id, times.certified)
     salt = registration.salt()
 
     data = read_bounded(path / TRANSCRIPT_FILE, MAX_TRANSCRIPT_BYTES)
@@ -334,7 +356,7 @@ def inspect_bundle(path: str | Path) -> dict[str, Any]:
 
     Returns:
         JSON-able, by file: for a signed one the ids of the keys that claim to have signed it ("signedBy"),
-        its "subject" and its "predicate"; the lines of the transcript; the sizes of the blobs.
+        its "subject" and its "predicate"; the lines of the transcript; the sizes of blobs and timestamps.
 
     Raises:
         MalformedEvidenceError: a record breaks the format.
@@ -356,6 +378,11 @@ def inspect_bundle(path: str | Path) -> dict[str, Any]:
         content[TRANSCRIPT_FILE] = [line.to_record() for line in lines]
         blobs = folder / BLOB_FOLDER
         content[BLOB_FOLDER] = {name: (blobs / name).stat().st_size for name in sorted(stored)}
+        for file in sorted((folder / REVOCATION_FOLDER).glob("*.dsse.json")):
+            payload, keyids = dsse.unverified(read_bounded(file, MAX_STATEMENT_BYTES))
+            content[f"{REVOCATION_FOLDER}/{file.name}"] = {"signedBy": keyids, **records.loads(payload)}
+        for file in sorted(folder.glob("*.tsr")):
+            content[file.name] = file.stat().st_size
         return content
 
 
@@ -376,7 +403,7 @@ def _nothing_unsigned(name: str, envelope: bytes, trust: Sequence[PublicKey]) ->
     """
     value = records.loads(envelope, limit=len(envelope))
     message = dsse.pae(value["payloadType"], records.unb64(value["payload"], name))
-    trusted = {key.keyid: key for key in trust}
+    trusted = {part.keyid: part for key in trust for part in key.parts}
     for entry in value["signatures"]:
         if entry.get("keyid") not in trusted:
             raise SignatureError(

@@ -39,21 +39,27 @@ class Certificate:
 
     Attributes:
         fields: the record itself, as checked.
+        record_id: its identity, 64 hexadecimal digits.
         examiner: the key that signed it.
         session: the session it is about.
         leaves: the leaves its selection gives, in order; of a sequential session the first ones, as opened.
     """
 
     fields: Mapping[str, Any] = field(repr=False)
+    record_id: str
     examiner: PublicKey
     session: Session
     leaves: tuple[int, ...]
 
     @classmethod
     def from_envelope(
-        cls, envelope: bytes, trust: Sequence[PublicKey], registration: Registration
+        cls,
+        envelope: bytes,
+        trust: Sequence[PublicKey],
+        registration: Registration,
+        heirs: Sequence[PublicKey] = (),
     ) -> Certificate:
-        """Verify a certificate of a registration against keys the caller trusts.
+        """Verify a certificate of a registration against keys the caller trusts; `heirs` are its owner's too.
 
         Raises:
             SignatureError: no trusted key signed it.
@@ -66,7 +72,7 @@ class Certificate:
         examiner = next((key for key in verified.signers if key.keyid == claimed["keyid"]), None)
         if examiner is None:
             raise EvidenceError("certificate.examiner: did not sign it", "ask the examiner")
-        if (claimed["mode"] == "self") != (examiner == registration.owner):
+        if (claimed["mode"] == "self") != (examiner in (registration.owner, *heirs)):
             raise EvidenceError(
                 f"certificate.examiner.mode: {claimed['mode']!r} does not fit who signed",
                 "only an owner's own certificate is, and must be, of mode 'self'",
@@ -87,7 +93,7 @@ class Certificate:
             raise EvidenceError(f"certificate.selection.{error.message}", "ask the examiner") from None
         if session.sequential:  # it stopped before the end; that it opened what it asked is checked later
             leaves = leaves[: len(fields["openings"])]
-        return cls(fields, examiner, session, leaves)
+        return cls(fields, verified.record_id, examiner, session, leaves)
 
     def opened(self, registration: Registration) -> Secrets:
         """Return the opened secrets by leaf, in the order of selection.

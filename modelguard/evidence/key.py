@@ -15,7 +15,7 @@ from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError, KeyFileError, MalformedEvidenceError
 from modelguard.evidence import merkle, prf, records
 from modelguard.evidence.owner import Owner, PublicKey
-from modelguard.evidence.sealed import read_sealed, seal
+from modelguard.evidence.sealed import SealedFile, seal
 from modelguard.evidence.timestamps import Roots, TimestampAuthority, parse_roots, verify
 
 Scheme = Mapping[str, int | str]
@@ -126,6 +126,7 @@ class Key:
         extras: secrets of the scheme by name (an extractor's weights, a clean model's digest).
         token: the timestamp over `precommit` that gave the salt; empty without.
         tsa_roots: PEM of the root certificates that its owner trusts for timestamps; empty without.
+        file: where the key was loaded from; None for one that was not.
     """
 
     scheme: Scheme
@@ -141,6 +142,7 @@ class Key:
     extras: Mapping[str, bytes] = field(default_factory=dict)
     token: bytes = b""
     tsa_roots: bytes = b""
+    file: SealedFile | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", MappingProxyType(dict(self.scheme)))
@@ -208,7 +210,15 @@ class Key:
             KeyFileError: the file is foreign, truncated or damaged.
             WrongPassphraseError: the passphrase does not open it.
         """
-        line, _, rest = read_sealed(path, passphrase, "key").partition(b"\n")
+        file = SealedFile(path, passphrase, "key")
+        key = cls._parse(file.read(), file)
+        file.warn_if_shared()
+        return key
+
+    @classmethod
+    def _parse(cls, secret: bytes, file: SealedFile) -> Key:
+        path = file.path
+        line, _, rest = secret.partition(b"\n")
         try:
             fields = records.loads(line)
             _SECRET("key", fields)
@@ -238,6 +248,7 @@ class Key:
             extras=extras,
             token=token,
             tsa_roots=roots,
+            file=file,
         )
 
     def save(self, path: str | Path, passphrase: str | None = None, overwrite: bool = False) -> Path:
@@ -248,6 +259,11 @@ class Key:
         """
         if Path(path).exists() and not overwrite:
             raise InputError(f"path: {path} exists already", "choose another name, or pass overwrite=True")
+        return atomic_write_bytes(
+            path, seal(self._dump(), passphrase, "key"), overwrite=overwrite, mode=0o600
+        )
+
+    def _dump(self) -> bytes:
         fields: dict[str, Any] = {
             "format": FORMAT,
             "scheme": dict(self.scheme),
@@ -264,8 +280,7 @@ class Key:
         }
         if self.token:
             fields |= {"precommitTst": records.b64(self.token), "tsaRoots": records.b64(self.tsa_roots)}
-        secret = records.dumps(fields) + b"\n" + b"".join(self.extras.values())
-        return atomic_write_bytes(path, seal(secret, passphrase, "key"), overwrite=overwrite, mode=0o600)
+        return records.dumps(fields) + b"\n" + b"".join(self.extras.values())
 
     @property
     def roots(self) -> Roots:
@@ -312,6 +327,20 @@ class Key:
             "saltSource": self.salt_source,
             **stamp,
         }
+
+    def burn_in_file(self, indices: Iterable[int]) -> None:
+        """Mark leaves as used in the file the key was loaded from, if it was; nothing else in it changes.
+
+        Raises:
+            InputError: there is no such leaf, or the file is gone or cannot be written.
+            KeyFileError: the file was damaged, or is of another key or under another passphrase now.
+        """
+        if self.file is None:
+            return
+        there = self._parse(self.file.read(), self.file)
+        if there.master != self.master:
+            raise KeyFileError(f"key file: {self.file.path} holds another key by now", "load it again")
+        self.file.write(there.burn(indices)._dump())
 
     def burn(self, indices: Iterable[int]) -> Key:
         """Return the key with these leaves marked as used; save it over the old file.

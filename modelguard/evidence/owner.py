@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError, KeyFileError, MalformedEvidenceError, SignatureError
 from modelguard.evidence import records
-from modelguard.evidence.sealed import read_sealed, seal
+from modelguard.evidence.sealed import SealedFile, seal
 
 try:  # cryptography 48 or newer, built on a library that has it
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
@@ -228,9 +228,9 @@ class Owner:
             KeyFileError: the file is foreign, truncated or damaged.
             WrongPassphraseError: the passphrase does not open it.
         """
-        secret = read_sealed(path, passphrase, "owner")
+        file = SealedFile(path, passphrase, "owner")
         try:
-            fields = records.loads(secret)
+            fields = records.loads(file.read())
             _SECRET("owner", fields)
             found: dict[str, Any] = {
                 name: serialization.load_der_private_key(records.unb64(fields[name], name), None)
@@ -240,12 +240,14 @@ class Owner:
             recovery = (
                 PublicKey.from_der(records.unb64(fields["recovery"], "")) if "recovery" in fields else None
             )
-            return cls(fields["name"], found["pkcs8"], found.get("second"), recovery)
+            owner = cls(fields["name"], found["pkcs8"], found.get("second"), recovery)
         except (MalformedEvidenceError, KeyFileError, ValueError, UnsupportedAlgorithm):
             raise KeyFileError(
                 f"key file: {path} holds no signing key that cryptography {cryptography_version} knows",
                 "restore it from a backup; for ML-DSA, install cryptography 48 or newer",
             ) from None
+        file.warn_if_shared()
+        return owner
 
     @property
     def public(self) -> PublicKey:

@@ -24,6 +24,8 @@ DOMAIN = "https://modelguard.dev"
 REGISTRATION_TYPE = f"{DOMAIN}/registration/v1"
 VERIFICATION_TYPE = f"{DOMAIN}/verification/v1"
 BITS_TYPE = f"{DOMAIN}/bits/v1"
+REVOCATION_TYPE = f"{DOMAIN}/revocation/v1"
+ROTATION_TYPE = f"{DOMAIN}/rotation/v1"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 
 MAX_JSON_BYTES = 8 << 20
@@ -335,7 +337,28 @@ bits = table(
     bits=each(table(leaf=integer(0, MAX_LEAVES - 1), xb=digest), MAX_SELECTED),
     optional={"transcriptToken": digest},
 )
-_PREDICATES = {REGISTRATION_TYPE: registration, VERIFICATION_TYPE: verification, BITS_TYPE: bits}
+_revocation = table(
+    schema=one_of("1.0"),
+    recordId=_ulid,
+    target=pattern("(sha256:)?[0-9a-f]{64}", "a key id or record id"),
+    reason=text,
+    effectiveAt=moment,
+)
+_rotation = table(
+    schema=one_of("1.0"),
+    recordId=_ulid,
+    old=_keyid,
+    new=table(keyid=_keyid, alg=_owner_alg, spki=base64_text, optional={"second": base64_text}),
+    reason=text,
+    effectiveAt=moment,
+)
+_PREDICATES = {
+    REGISTRATION_TYPE: registration,
+    VERIFICATION_TYPE: verification,
+    BITS_TYPE: bits,
+    REVOCATION_TYPE: _revocation,
+    ROTATION_TYPE: _rotation,
+}
 
 
 # --- in-toto Statement v1 ---------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ class Registration:
             ("owner.alg: not that of owner.spki", claimed["alg"] == owner.alg),
             ("owner.recovery: the owner's own key", recovery != owner),
             ("owner: did not sign the record", owner in verified.signers),
-            ("manifest.files: not in order of their names", names == sorted(digests)),
+            ("manifest.files: not in order of their names", names == sorted(digests, key=_by_parts)),
             ("subject: not the files of the manifest", subject == digests),
             ("manifest.root: not the root of its files", manifest["root"] == _manifest_root(files)),
             ("reference: not as written", reference["id"] == "model" or reference == NO_REFERENCE),
@@ -213,7 +212,10 @@ def register(
     """
     if key.owner != owner.public_key:
         raise InputError(f"key: was made for another owner than {owner.name!r}", "load that owner")
-    files = [_file_record(name, Path(path)) for name, path in sorted(model_files, key=itemgetter(0))]
+    files = [
+        _file_record(name, Path(path))
+        for name, path in sorted(model_files, key=lambda file: _by_parts(file[0]))
+    ]
     default_policy = {
         "test": "weighted-sign-exact/1",
         "alpha": "1e-6",
@@ -268,6 +270,10 @@ def _file_record(name: str, path: Path) -> dict[str, Any]:
             return {"name": name, "sha256": digest, "size": file.tell()}
     except OSError as error:
         raise InputError(f"model_files: cannot read {path} ({error.strerror})", "check the path") from error
+
+
+def _by_parts(name: str) -> list[str]:
+    return name.split("/")  # model-signing orders paths by their parts: "a/b" before "a.b"
 
 
 def _manifest_root(files: Sequence[Mapping[str, Any]]) -> str:

@@ -13,11 +13,15 @@ import os
 import secrets
 import sys
 import unicodedata
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError, KeyFileError, MalformedEvidenceError, WrongPassphraseError
 from modelguard.evidence import records
 
@@ -91,11 +95,15 @@ def seal(plaintext: bytes, passphrase: str | None, kind: str, *, log2_n: int = 1
     Raises:
         InputError: no passphrase, or log2_n is not from 1 to 20.
     """
-    passphrase = resolve_passphrase(passphrase, confirm=True)
-    salt, nonce = secrets.token_bytes(32), secrets.token_bytes(12)
+    passphrase, salt = resolve_passphrase(passphrase, confirm=True), secrets.token_bytes(32)
     header = {"format": FORMAT, "kind": kind, "kdf": "scrypt", "log2n": log2_n, "r": 8, "p": 1}
-    line = records.dumps({**header, "salt": salt.hex(), "nonce": nonce.hex()}) + b"\n"
-    body = line + ChaCha20Poly1305(_key(passphrase, salt, log2_n)).encrypt(nonce, plaintext, line)
+    return _encrypt(plaintext, {**header, "salt": salt.hex()}, _key(passphrase, salt, log2_n))
+
+
+def _encrypt(plaintext: bytes, header: Mapping[str, Any], key: bytes) -> bytes:
+    nonce = secrets.token_bytes(12)
+    line = records.dumps({**header, "nonce": nonce.hex()}) + b"\n"
+    body = line + ChaCha20Poly1305(key).encrypt(nonce, plaintext, line)
     return body + hashlib.sha256(body).digest()
 
 
@@ -107,6 +115,23 @@ def unseal(data: bytes, passphrase: str | None, kind: str) -> bytes:
         WrongPassphraseError: the data are sound and the passphrase does not open them.
         InputError: no passphrase.
     """
+    header, body, start = _split(data, kind)
+    return _decrypt(header, body, start, _key_of(header, passphrase))
+
+
+def _key_of(header: Mapping[str, Any], passphrase: str | None) -> bytes:
+    return _key(resolve_passphrase(passphrase), bytes.fromhex(header["salt"]), header["log2n"])
+
+
+def _decrypt(header: Mapping[str, Any], body: bytes, start: int, key: bytes) -> bytes:
+    try:
+        return ChaCha20Poly1305(key).decrypt(bytes.fromhex(header["nonce"]), body[start:], body[:start])
+    except InvalidTag:
+        raise WrongPassphraseError("passphrase: does not open this file", "try another") from None
+
+
+def _split(data: bytes, kind: str) -> tuple[dict[str, Any], bytes, int]:
+    """Check a container without opening it; return its header, its body, and where the ciphertext starts."""
     line, newline, _ = data[:1024].partition(b"\n")
     try:
         header = records.loads(line)
@@ -121,25 +146,60 @@ def unseal(data: bytes, passphrase: str | None, kind: str) -> bytes:
         raise KeyFileError("key file: truncated or damaged", "restore it from a backup")
     if header["kind"] != kind:
         raise KeyFileError(f"key file: holds {header['kind']!r}, not {kind!r}", "check the path")
-    key = _key(resolve_passphrase(passphrase), bytes.fromhex(header["salt"]), header["log2n"])
-    try:
-        return ChaCha20Poly1305(key).decrypt(bytes.fromhex(header["nonce"]), body[start:], body[:start])
-    except InvalidTag:
-        raise WrongPassphraseError("passphrase: does not open this file", "try another") from None
+    return header, body, start
 
 
-def read_sealed(path: str | Path, passphrase: str | None, kind: str) -> bytes:
-    """Read and decrypt a sealed file.
+class SealedFile:
+    """A sealed file that was opened once, and can be read and written again without its passphrase.
+
+    Args:
+        path: the file.
+        passphrase: resolved as in `resolve_passphrase`.
+        kind: of the secret.
 
     Raises:
         InputError: the file cannot be read, or there is no passphrase.
         KeyFileError: as in `unseal`.
         WrongPassphraseError: as in `unseal`.
     """
-    try:
-        if Path(path).stat().st_size > MAX_SEALED_BYTES:
-            raise KeyFileError(f"key file: {path} is larger than 1 GiB", "this is no modelguard file")
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"path: cannot read {path} ({error.strerror})", "check the path") from error
-    return unseal(data, passphrase, kind)
+
+    def __init__(self, path: str | Path, passphrase: str | None, kind: str) -> None:
+        self.path = Path(path)
+        self._kind = kind
+        header, body, start = _split(self._bytes(), kind)
+        self._key = _key_of(header, passphrase)
+        _decrypt(header, body, start, self._key)
+
+    def warn_if_shared(self) -> None:
+        """Give a warning if other users of this machine may read the file."""
+        if os.name == "posix" and self.path.stat().st_mode & 0o077:
+            warnings.warn(f"{self.path}: other users can read it; chmod 600 {self.path}", stacklevel=2)
+
+    def read(self) -> bytes:
+        """Return the secret as it is in the file now; raises as the class."""
+        header, body, start = _split(self._bytes(), self._kind)
+        return _decrypt(header, body, start, self._key)
+
+    def write(self, plaintext: bytes) -> None:
+        """Replace the secret, under the same passphrase.
+
+        Raises:
+            InputError: the file cannot be read or written.
+            KeyFileError: it was damaged meanwhile, or is under another passphrase now.
+        """
+        header, body, start = _split(self._bytes(), self._kind)
+        _decrypt(header, body, start, self._key)
+        atomic_write_bytes(self.path, _encrypt(plaintext, header, self._key), overwrite=True, mode=0o600)
+
+    def _bytes(self) -> bytes:
+        try:
+            if self.path.stat().st_size > MAX_SEALED_BYTES:
+                raise KeyFileError(
+                    f"key file: {self.path} is larger than 1 GiB", "this is no modelguard file"
+                )
+            return self.path.read_bytes()
+        except OSError as error:
+            raise InputError(f"path: cannot read {self.path} ({error.strerror})", "check the path") from error
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SealedFile holds a secret and is not pickled; pass its path instead")

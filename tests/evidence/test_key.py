@@ -3,17 +3,20 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import pickle
 import struct
+import warnings
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelguard.errors import InputError, KeyFileError, WrongPassphraseError
-from modelguard.evidence import Decoder, Key, Owner, merkle, prf, seal, select
-from modelguard.evidence.sealed import read_sealed
+from modelguard.errors import EvidenceError, InputError, KeyFileError, WrongPassphraseError
+from modelguard.evidence import Decoder, Key, Owner, Transcript, certify, merkle, prf, seal, select
+from modelguard.evidence.sealed import SealedFile
+from modelguard.statistics import Multiplicity
 
 
 def sha(data):
@@ -86,7 +89,7 @@ def test_foreign_content(tmp_path, content):
 def test_wrong_content_is_not_quoted(key, tmp_path):
     """A message must not carry what was inside the sealed file."""
     key.save(tmp_path / "good", "passphrase")
-    line = read_sealed(tmp_path / "good", "passphrase", "key")
+    line = SealedFile(tmp_path / "good", "passphrase", "key").read()
     fields = json.loads(line) | {"master": key.master.hex() + "00"}
     for content in (json.dumps(fields).encode() + b"\n", line + b"surplus"):
         (tmp_path / "bad").write_bytes(seal(content, "passphrase", "key", log2_n=4))
@@ -169,3 +172,57 @@ def test_selection_is_distinct_in_range_and_avoids_burnt(nonce, leaves, data):
     else:
         with pytest.raises(InputError, match="count"):
             select(b"r" * 32, nonce, leaves, count, exclude)
+
+
+def test_leaves_are_burnt_in_the_file(key, tmp_path):
+    path = tmp_path / "key.mgkey"
+    key.burn([1]).save(path, "passphrase")
+    first, second = Key.load(path, "passphrase"), Key.load(path, "passphrase")
+    first.burn_in_file([2, 3])
+    second.burn_in_file([3, 5])  # it was loaded before, and must not undo the first
+    assert Key.load(path, "passphrase").burnt == {1, 2, 3, 5}
+    assert Key.load(path, "passphrase") == key.burn([1, 2, 3, 5])
+    with pytest.raises(InputError, match="no leaf"):
+        first.burn_in_file([8])
+    key.burn_in_file([0])  # a key without a file
+    replace(key, master=b"x" * 32).save(path, "passphrase", overwrite=True)
+    with pytest.raises(KeyFileError):
+        first.burn_in_file([4])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o600])
+def test_a_file_that_others_can_read_gives_a_warning(key, tmp_path, mode):
+    path = key.save(tmp_path / "key.mgkey", "passphrase")
+    path.chmod(mode)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert Key.load(path, "passphrase") == key
+    assert [str(one.message) for one in caught] == (
+        [] if mode == 0o600 else [f"{path}: other users can read it; chmod 600 {path}"]
+    )
+
+
+def test_no_bundle_appears_before_its_leaves_are_burnt(
+    key, registration, session_folder, examiner, tools, tmp_path
+):
+    path = key.save(tmp_path / "key.mgkey", "passphrase")
+    loaded = Key.load(path, "passphrase")
+    arguments = {
+        "registration": registration,
+        "key": loaded,
+        "transcript": Transcript(session_folder),
+        "examiner": examiner,
+        "multiplicity": Multiplicity(1, 1, 0),
+        **tools.callables,
+    }
+    with pytest.raises(EvidenceError, match="mode"):
+        certify(tmp_path / "bundle", mode="self", **arguments)
+    assert Key.load(path, "passphrase").burnt == frozenset()  # what failed opened nothing
+    path.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="cannot read"):
+        certify(tmp_path / "bundle", mode="arbiter", **arguments)
+    assert not (tmp_path / "bundle").exists()
+    (tmp_path / "moved").rename(path)
+    made = certify(tmp_path / "bundle", mode="arbiter", **arguments)
+    assert Key.load(path, "passphrase").burnt == set(made.leaves)

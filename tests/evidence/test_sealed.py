@@ -3,13 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import sys
 
 import pytest
 
 from modelguard.errors import InputError, KeyFileError, WrongPassphraseError
 from modelguard.evidence import resolve_passphrase, seal, unseal
-from modelguard.evidence.sealed import read_sealed, scrypt
+from modelguard.evidence.sealed import SealedFile, scrypt
 
 SECRET = b"a secret of the owner" * 5
 
@@ -109,10 +110,42 @@ def test_no_passphrase_says_what_to_do(monkeypatch):
         resolve_passphrase("")
 
 
-def test_read_sealed_names_a_missing_file(tmp_path):
+def test_a_missing_or_huge_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
-        read_sealed(tmp_path / "nowhere", "passphrase", "key")
+        SealedFile(tmp_path / "nowhere", "passphrase", "key")
     (tmp_path / "huge").touch()
     os.truncate(tmp_path / "huge", (1 << 30) + 1)
     with pytest.raises(KeyFileError, match="huge"):
-        read_sealed(tmp_path / "huge", "passphrase", "key")
+        SealedFile(tmp_path / "huge", "passphrase", "key")
+
+
+def test_a_file_is_written_again_without_its_passphrase(tmp_path, sealed):
+    (tmp_path / "k").write_bytes(sealed)
+    file = SealedFile(tmp_path / "k", "passphrase", "key")
+    file.write(b"another secret")
+    assert file.read() == SealedFile(tmp_path / "k", "passphrase", "key").read() == b"another secret"
+    assert (tmp_path / "k").stat().st_mode & 0o777 == 0o600
+    first, _, _ = sealed.partition(b"\n")
+    second, _, _ = (tmp_path / "k").read_bytes().partition(b"\n")
+    assert json.loads(first)["salt"] == json.loads(second)["salt"]
+    assert json.loads(first)["nonce"] != json.loads(second)["nonce"]
+
+
+def test_nothing_is_written_over_a_file_that_changed(tmp_path, sealed):
+    path = tmp_path / "k"
+    path.write_bytes(sealed)
+    file = SealedFile(path, "passphrase", "key")
+    for content, error in (
+        (seal(SECRET, "another", "key", log2_n=4), WrongPassphraseError),
+        (seal(SECRET, "passphrase", "owner", log2_n=4), KeyFileError),
+        (sealed[:-1], KeyFileError),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(error):
+            file.write(b"x")
+        assert path.read_bytes() == content
+    path.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        file.write(b"x")
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(file)

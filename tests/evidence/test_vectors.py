@@ -1,0 +1,163 @@
+"""The golden vectors: as the package computes them, and from docs/format.md with hashlib alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "vectors"
+_SPEC = importlib.util.spec_from_file_location("vectors_make", FOLDER / "make.py")
+make = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(make)
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def load(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", make.MADE)
+def test_the_package_still_computes_the_vectors(name):
+    assert make.content(name) == (FOLDER / f"{name}.json").read_text()
+
+
+# --- from the specification, without the package ----------------------------------------------------------
+
+
+def hkdf(master, info, size):
+    key = hmac.digest(bytes(32), master, "sha256")
+    out = block = b""
+    for counter in range(1, -(-size // 32) + 1):
+        block = hmac.digest(key, block + info + bytes([counter]), "sha256")
+        out += block
+    return out[:size]
+
+
+def shake(label, salt, secret, size):
+    prefix = b"modelguard/v1/" + label.encode() + b"\0" + len(salt).to_bytes(2, "big")
+    return hashlib.shake_256(prefix + salt + secret).digest(size)
+
+
+def test_secrets_by_hand():
+    vector = load("secrets")
+    for leaf in vector["leaves"]:
+        info = b"modelguard/v1/leaf-secrets\0" + leaf["leaf"].to_bytes(4, "big")
+        assert hkdf(bytes.fromhex(vector["master"]), info, 64).hex() == leaf["xK"] + leaf["xb"]
+    for one in vector["streams"]:
+        salt, secret = bytes.fromhex(one["salt"]), bytes.fromhex(one["secret"])
+        assert shake(one["label"], salt, secret, 40).hex() == one["out"]
+    stretched = vector["stretched"]
+    message, cost = bytes.fromhex(stretched["precommit"]), 1 << stretched["log2n"]
+    salt = hashlib.scrypt(message, salt=b"modelguard/v1/salt\0", n=cost, r=8, p=1, dklen=32)
+    assert salt.hex() == stretched["salt"]
+
+
+def test_merkle_by_hand():
+    vector = load("merkle")
+    master, hashes = bytes.fromhex(vector["master"]), []
+    for index, expected in enumerate(vector["leaves"]):
+        number = index.to_bytes(4, "big")
+        both = hkdf(master, b"modelguard/v1/leaf-secrets\0" + number, 64)
+        halves = sha256(b"K", both[:32]), sha256(b"b", both[32:])
+        hashes.append(sha256(b"\0modelguard/v1/leaf\0", number, *halves))
+        assert hashes[-1].hex() == expected
+
+    def root(leaves):
+        if len(leaves) == 1:
+            return leaves[0]
+        half = 1
+        while half * 2 < len(leaves):
+            half *= 2
+        return sha256(b"\1", root(leaves[:half]), root(leaves[half:]))
+
+    assert {str(n): root(hashes[:n]).hex() for n in range(1, 10)} == vector["roots"]
+    for case in vector["paths"]:
+        assert len(case["path"]) <= (case["leaves"] - 1).bit_length()
+
+
+def test_pae_by_hand():
+    vector = load("pae")
+    kind = vector["payloadType"].encode()
+    for one in vector["vectors"]:
+        payload = bytes.fromhex(one["payload"])
+        pae = b" ".join([b"DSSEv1", str(len(kind)).encode(), kind, str(len(payload)).encode(), payload])
+        assert pae.hex() == one["pae"]
+        assert sha256(pae).hex() == one["recordId"]
+
+
+def dumps(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def test_transcript_by_hand():
+    vector = load("transcript")
+    session = vector["session"]
+    parts = sha256(dumps(session["suspect"])), sha256(dumps(session["selection"]))
+    head = sha256(b"modelguard/v1/transcript\0", bytes.fromhex(session["registration"]), *parts)
+    assert head.hex() == vector["first"]
+    for line, expected in zip(vector["lines"], vector["heads"], strict=True):
+        head = sha256(b"\2", head, sha256(line.encode()))
+        assert head.hex() == expected
+    root, nonce = bytes.fromhex(vector["selection"]["root"]), bytes.fromhex(session["selection"]["nonce"])
+    drawn = (
+        int.from_bytes(sha256(b"modelguard/v1/select\0", root, nonce, n.to_bytes(4, "big")), "big") % 16
+        for n in itertools.count()
+    )
+    left = dict.fromkeys(itertools.islice((n for n in drawn if n not in (3, 5)), 50))
+    assert list(left)[:2] == vector["selection"]["selected"]
+    array = vector["array"]
+    sides = b"".join(side.to_bytes(4, "big") for side in array["shape"])
+    assert sha256(b"modelguard/v1/array\0", sides, bytes(array["values"])).hex() == array["digest"]
+
+
+def test_tails_by_hand():
+    vector = load("tail")
+    for case in vector["tails"]:
+        if len(case["weights"]) <= 16:  # all sign vectors
+            sums = [0]
+            for weight in case["weights"]:
+                sums = [one + sign * weight for one in sums for sign in (-1, 1)]
+            assert sum(one >= case["T"] for one in sums) == int(case["tail"], 16)
+        else:  # one weight after another
+            counts = {0: 1}
+            for weight in case["weights"]:
+                more: dict[int, int] = {}
+                for one, count in counts.items():
+                    for sign in (-1, 1):
+                        more[one + sign * weight] = more.get(one + sign * weight, 0) + count
+                counts = more
+            assert sum(count for one, count in counts.items() if one >= case["T"]) == int(case["tail"], 16)
+    test = vector["test"]
+    largest = max(map(abs, test["scores"]))
+    weights = [(2 * test["levels"] * abs(score) + largest) // (2 * largest) for score in test["scores"]]
+    agree = [
+        bit * ((score > 0) - (score < 0)) for bit, score in zip(test["bits"], test["scores"], strict=True)
+    ]
+    assert sum(one > 0 for one in agree) == test["matches"]
+    assert sum(one * weight for one, weight in zip(agree, weights, strict=True)) == test["T"]
+    assert sum(weights) == test["W"]
+
+
+def test_bits_and_carriers_by_hand():
+    for vector in load("keyed_cells")["vectors"]:
+        scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
+        cells = (scheme["size"] // scheme["cell"]) ** 2
+        chips = (scheme["cell"] // scheme["chip"]) ** 2
+
+        def signs(label, secret, count, salt=salt):
+            data = shake(label, salt, secret, count // 8 + 1)
+            return [1 if data[n // 8] >> (7 - n % 8) & 1 else -1 for n in range(count)]
+
+        for secret, expected in zip(vector["xb"], vector["b"], strict=True):
+            assert signs("b", bytes.fromhex(secret), cells) == expected
+        first = signs("C", bytes.fromhex(vector["xK"][0]), cells * chips)[:chips]
+        assert [sign * chips - sum(first) for sign in first] == vector["C"]["first"]
