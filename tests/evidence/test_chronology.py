@@ -65,7 +65,7 @@ def signed(tmp_path_factory, stamped, stamped_key, examiner, tools, asked):
         key=stamped_key,
         transcript=transcript,
         examiner=examiner,
-        mode="arbiter",
+        mode="witness",
         multiplicity=Multiplicity(1, 1, 0),
         tsa=asked,
         **tools.callables,
