@@ -221,8 +221,8 @@ def test_no_bundle_appears_before_its_leaves_are_burnt(
     assert Key.load(path, "passphrase").burnt == frozenset()  # what failed opened nothing
     path.rename(tmp_path / "moved")
     with pytest.raises(InputError, match="cannot read"):
-        certify(tmp_path / "bundle", mode="arbiter", **arguments)
+        certify(tmp_path / "bundle", mode="witness", **arguments)
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "moved").rename(path)
-    made = certify(tmp_path / "bundle", mode="arbiter", **arguments)
+    made = certify(tmp_path / "bundle", mode="witness", **arguments)
     assert Key.load(path, "passphrase").burnt == set(made.leaves)
