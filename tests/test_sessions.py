@@ -158,9 +158,10 @@ def test_a_full_disk_loses_nothing_recorded(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert len(Transcript(session).lines) == 3  # two answers and the question whose answer did not fit
+    assert len(Transcript(session).lines) == 2
     verdict = mg.verify(suspect, key, queries=4, transcript=session)
-    assert (verdict.refused, verdict.match) == (1, True)
+    assert (verdict.refused, verdict.match) == (1, True)  # the question whose answer did not fit
+    assert len(verdict.transcript.lines) == 4
     assert verdict.certify(owner, tmp_path / "evidence").verdict == "match"
 
 
