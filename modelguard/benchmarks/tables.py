@@ -233,6 +233,40 @@ def speed(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, [(threads, f"{ours:.0f}", f"{plain:.0f}", f"{row['ratio']:.2f}")]
 
 
+def faults(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Sessions with a failing service, and sessions whose client was killed."""
+    one = results[0]["results"]
+    header = ("sessions", "number", "refusals", "recorded", "asked again after an answer", "verdicts")
+    rows: list[Row] = []
+    for name in ("marked", "unmarked"):
+        row = one[name]
+        refusals, recorded, again = (
+            row[field] for field in ("refusals", "refusals_recorded", "asked_after_an_answer")
+        )
+        rows.append((f"{name}, failing", row["runs"], refusals, recorded, again, _plain(row["outcomes"])))
+    row = one["killed"]
+    lost, again = row["questions_lost"], row["asked_twice"]
+    rows.append(("marked, client killed", row["runs"], lost, lost, again, _plain(row["outcomes"])))
+    return header, rows
+
+
+def asking(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What asking suspects costs."""
+    one = results[0]["results"]
+    many, added, memory = one["many"], one["overhead"], one["memory"]
+    return ("measure", "figure"), [
+        (f"{many['suspects']} stored suspects, a second", many["suspects_per_second"]),
+        ("the same, a second of processor time", many["suspects_per_processor_second"]),
+        ("verdicts", _plain(many["outcomes"])),
+        ("added to a query of a function, ms of processor time", added["function_processor_ms_a_query"]),
+        ("added to a query of a service, both ends, ms", added["service_processor_ms_a_query"]),
+        (
+            f"peak memory over {memory['answers']} answers, each thousand, MB",
+            _plain(memory["peak_megabytes_each_thousand"]),
+        ),
+    ]
+
+
 TABLES = {
     "hosts": Table("hosts.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
@@ -247,6 +281,8 @@ TABLES = {
     "grinding": Table("grinding.json", grinding, "grinding"),
     "check-cost": Table("check_cost.json", check_cost, "check_cost"),
     "startup": Table("startup.json", startup, "startup"),
+    "faults": Table("faults.json", faults, "faults"),
+    "asking": Table("suspects.json", asking, "suspects"),
 }
 
 
