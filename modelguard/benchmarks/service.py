@@ -3,11 +3,12 @@
 # no `annotations` of `__future__`: FastAPI could not resolve those of a handler with local imports
 
 import contextlib
+import functools
 import io
 import multiprocessing
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,11 +29,11 @@ from modelguard.weights import dump_state, load_state
 
 
 @contextlib.contextmanager
-def served(host: str, model: nn.Module, quality: int) -> Iterator[str]:
+def served(build: Callable[[], nn.Module], model: nn.Module, quality: int) -> Iterator[str]:
     """Context that serves `model` on loopback and gives the address that takes and returns an image file.
 
     Args:
-        host: how `hosts.load` calls the model, which the other process builds itself.
+        build: a function of a module, which makes such a model in the other process.
         model: whose weights are served.
         quality: of the JPEG files that it answers with.
     """
@@ -41,7 +42,7 @@ def served(host: str, model: nn.Module, quality: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         weights.write_bytes(dump_state(model))
-        process = spawn.Process(target=_serve, args=(host, weights, quality, theirs), daemon=True)
+        process = spawn.Process(target=_serve, args=(build, weights, quality, theirs), daemon=True)
         process.start()
         theirs.close()
         try:
@@ -51,11 +52,11 @@ def served(host: str, model: nn.Module, quality: int) -> Iterator[str]:
             process.join()
 
 
-def _serve(host: str, weights: Path, quality: int, port: Connection) -> None:
+def _serve(build: Callable[[], nn.Module], weights: Path, quality: int, port: Connection) -> None:
     import uvicorn
     from fastapi import FastAPI, Request, Response
 
-    model = hosts.load(host).model.eval()
+    model = build().eval()
     load_state(model, weights.read_bytes())
     app = FastAPI()
 
@@ -74,11 +75,17 @@ def _serve(host: str, weights: Path, quality: int, port: Connection) -> None:
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
-def rows(host: str, marked: nn.Module, unmarked: nn.Module, key: Key, quality: int) -> list[dict[str, Any]]:
+def _shipped(host: str) -> nn.Module:
+    return hosts.load(host).model
+
+
+def rows(
+    build: Callable[[], nn.Module], marked: nn.Module, unmarked: nn.Module, key: Key, quality: int
+) -> list[dict[str, Any]]:
     """Ask the marked and the unmarked model over HTTP, with one and with two triggers."""
     found = []
     for name, model in (("marked", marked), ("unmarked", unmarked)):
-        with served(host, model, quality) as url:
+        with served(build, model, quality) as url:
             for queries in (1, 2):
                 verdict = verify(HttpSuspect(url), key, queries=queries)
                 media = [line.raw_type for line in verdict.transcript.lines]
@@ -99,7 +106,8 @@ def main(
     hosts.reproducible()
     source = hosts.load(host)
     model, key, facts = kept(source, hosts.photos(train, 600), keep)
-    result = {"host": host, "jpeg": quality, **facts, "asked": rows(host, model, source.model, key, quality)}
+    asked = rows(functools.partial(_shipped, host), model, source.model, key, quality)
+    result = {"host": host, "jpeg": quality, **facts, "asked": asked}
     record.write(f"service-{host}", out, result, seed=0, notes="FastAPI on loopback, one process")
 
 
