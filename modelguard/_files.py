@@ -12,7 +12,9 @@ from pathlib import Path
 from modelguard.errors import InputError
 
 
-def atomic_write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False, mode: int = 0o644) -> Path:
+def atomic_write_bytes(
+    path: str | Path, data: bytes, *, overwrite: bool = False, mode: int = 0o644, sync: bool = True
+) -> Path:
     """Write `data` to `path` through a temporary file in the same folder and a rename.
 
     Args:
@@ -20,6 +22,7 @@ def atomic_write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False
         data: the whole content.
         overwrite: replace an existing file instead of raising.
         mode: permission bits of the new file.
+        sync: wait until it is on the disk, so that it outlives a power cut as well as the process.
 
     Raises:
         InputError: `path` exists and `overwrite` is false, or its folder cannot be written.
@@ -38,7 +41,8 @@ def atomic_write_bytes(path: str | Path, data: bytes, *, overwrite: bool = False
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.chmod(temporary, mode)
         if overwrite:
             os.replace(temporary, path)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ from modelguard.schemes import Reader, reader_of
 from modelguard.statistics import Multiplicity, SignTest, sign_test
 from modelguard.suspects import FolderSuspect, Interview, Pacing, Suspect, as_suspect, write_queries
 from modelguard.suspects.base import Pixels
-from modelguard.suspects.cover import cover_queries
+from modelguard.suspects.cover import cover_photos, cover_query
 
 Outcome = Literal["match", "inconclusive", "obstructed"]
 _MOST_TRIGGERS, _FEW_ORDINARY = 0.5, 0.1
@@ -162,7 +163,7 @@ def verify(
     digest = getattr(asked, "model_digest", "unknown")
     info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint, digest)
     tally = _Tally(questions, alpha, Multiplicity(suspects, registrations, 0), info)
-    photos = [] if cover is None else cover_queries(cover, questions.shape)
+    photos = [] if cover is None else cover_photos(cover)
     tally.transcript = written = _open(transcript, asked, questions, info, queries, sequential)
     interview = Interview(asked, written, pacing or Pacing(), say)
     verdict: Verdict | None = None
@@ -216,7 +217,7 @@ def export_queries(
     if isinstance(key, (str, Path)):
         key = Key.load(key, passphrase)
     questions = _Questions(key)
-    photos = [] if cover is None else cover_queries(cover, questions.shape)
+    photos = [] if cover is None else cover_photos(cover)
     session = questions.draw(SuspectInfo("to be asked", "folder", "folder"), queries, sequential=False)
     return write_queries(folder, session, (query for _, query, _ in questions.schedule(session, photos)))
 
@@ -230,7 +231,7 @@ class _Questions:
         self.scheme = self.registration.scheme
         self.per_query = int(self.scheme["perQuery"])
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of a full trigger."""
         height, width, channels = self.trigger(range(min(self.per_query, self.key.leaves))).shape
@@ -245,16 +246,16 @@ class _Questions:
         return Session.draw(self.registration, info, queries * self.per_query, self.key.burnt, sequential)
 
     def schedule(
-        self, session: Session, photos: Sequence[Pixels]
+        self, session: Session, photos: Sequence[Path]
     ) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
         """Yield kind, query and leaves: triggers as the selection orders them, photos anywhere between."""
         leaves = session.leaves(self.registration)
         groups = iter([leaves[at : at + self.per_query] for at in range(0, len(leaves), self.per_query)])
-        order: list[Pixels | None] = [None] * -(-len(leaves) // self.per_query) + list(photos)
+        order: list[Path | None] = [None] * -(-len(leaves) // self.per_query) + list(photos)
         random.Random(session.nonce).shuffle(order)
         for photo in order:
             if photo is not None:
-                yield "ordinary", photo, ()
+                yield "ordinary", cover_query(photo, self.shape), ()
             else:
                 group = next(groups)
                 yield "trigger", self.trigger(group), group
@@ -369,6 +370,6 @@ def _open(
     if folder is not None:
         return Transcript.create(check_new(folder, "transcript"), session)
     temporary = tempfile.mkdtemp(prefix="modelguard-")
-    written = Transcript.create(temporary, session)
+    written = Transcript.create(temporary, session, durable=False)
     weakref.finalize(written, shutil.rmtree, temporary, ignore_errors=True)
     return written

@@ -83,7 +83,7 @@ def _checked(array: Array) -> Array:
     return array
 
 
-def put_blob(folder: Path, data: bytes) -> str:
+def put_blob(folder: Path, data: bytes, sync: bool = True) -> str:
     """Store a blob under its digest and return the digest.
 
     Raises:
@@ -93,7 +93,7 @@ def put_blob(folder: Path, data: bytes) -> str:
         raise InputError(f"response: {len(data)} bytes, at most {MAX_BLOB_BYTES} fit", "ask smaller images")
     name = hashlib.sha256(data).hexdigest()
     if not (folder / name).exists():
-        atomic_write_bytes(folder / name, data, overwrite=True)
+        atomic_write_bytes(folder / name, data, overwrite=True, sync=sync)
     return name
 
 

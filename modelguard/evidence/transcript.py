@@ -310,13 +310,15 @@ class Transcript:
 
     Args:
         folder: made by `create`; opening it again resumes the session.
+        durable: whether each line is on the disk before `add` returns; a folder that is deleted with the
+            process need not be.
 
     Raises:
         EvidenceError: the folder holds no transcript, or a damaged one.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, durable: bool = True) -> None:
+        self.folder, self._durable = Path(folder), durable
         session = records.loads(read_bounded(self.folder / SESSION_FILE, records.MAX_JSON_BYTES))
         _SESSION("session", session)
         self.session = Session.from_record(**session)
@@ -324,7 +326,7 @@ class Transcript:
         data = read_bounded(file, MAX_TRANSCRIPT_BYTES) if file.exists() else b""
         if not data.endswith(b"\n"):  # a crash cuts the line it was writing, which nobody was told of
             data = data[: data.rfind(b"\n") + 1]
-            atomic_write_bytes(file, data, overwrite=True)
+            atomic_write_bytes(file, data, overwrite=True, sync=durable)
         self._lines = parse_lines(data)
         for line in self._lines:
             for name in line.blobs:
@@ -332,14 +334,14 @@ class Transcript:
         self._close_pending()
 
     @classmethod
-    def create(cls, folder: str | Path, session: Session) -> Transcript:
+    def create(cls, folder: str | Path, session: Session, durable: bool = True) -> Transcript:
         """Start a transcript in a folder without one.
 
         Raises:
             InputError: there is one already.
         """
-        atomic_write_bytes(Path(folder) / SESSION_FILE, records.dumps(session.to_record()))
-        return cls(folder)
+        atomic_write_bytes(Path(folder) / SESSION_FILE, records.dumps(session.to_record()), sync=durable)
+        return cls(folder, durable)
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -356,14 +358,15 @@ class Transcript:
         return decode_png(get_blob(self.folder / BLOB_FOLDER, line.decoded))
 
     def announce(self, kind: str, request: Array, leaves: Sequence[int] = ()) -> None:
-        """Note on the disk that a question is about to be asked; `add` it afterwards."""
+        """Note in a file that a question is about to be asked; `add` it afterwards."""
         pending = {
             "seq": len(self._lines),
             "kind": kind,
             "request": array_digest(request),
             "leaves": list(leaves),
         }
-        atomic_write_bytes(self.folder / PENDING_FILE, records.dumps(pending), overwrite=True)
+        # not synced: it outlives the process, and after a power cut the question is merely asked again
+        atomic_write_bytes(self.folder / PENDING_FILE, records.dumps(pending), overwrite=True, sync=False)
 
     def withdraw(self) -> None:
         """Take back what `announce` noted: the question was not answered, and may be asked."""
@@ -405,9 +408,9 @@ class Transcript:
             request=array_digest(request),
             status=status,
             leaves=tuple(leaves),
-            raw=None if raw is None else put_blob(blobs, raw),
+            raw=None if raw is None else put_blob(blobs, raw, self._durable),
             raw_type=raw_type,
-            decoded=None if decoded is None else put_blob(blobs, encode_png(decoded)),
+            decoded=None if decoded is None else put_blob(blobs, encode_png(decoded), self._durable),
             converted=converted,
         )
         return self._append(line)
@@ -423,7 +426,8 @@ class Transcript:
             try:
                 if file.write(data + b"\n") <= len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
-                os.fsync(file.fileno())
+                if self._durable:
+                    os.fsync(file.fileno())
             except BaseException:
                 file.truncate(before)  # half a line would swallow the next one
                 raise

@@ -13,24 +13,26 @@ from modelguard.errors import InputError
 from modelguard.suspects.base import Pixels
 
 
-def cover_queries(folder: str | Path, like: tuple[int, int, int]) -> list[Pixels]:
-    """Return the photos of a folder as queries.
-
-    Args:
-        folder: searched for the usual image endings.
-        like: (H, W, C) of a trigger; photos are cut and resampled to it.
+def cover_photos(folder: str | Path) -> list[Path]:
+    """Return the files of a folder with the usual image endings, searched recursively.
 
     Raises:
-        InputError: no such folder, no photo in it, or one that cannot be read.
+        InputError: no such folder, or no photo in it.
     """
-    height, width, channels = like
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(f"cover: no photos in {folder}", "give a folder of ordinary photos")
-    queries = {}
-    for path in paths:
-        pixels = to_uint8(read_image(path, channels)).permute(1, 2, 0).numpy()
-        picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        fitted = np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC))
-        queries[fitted.tobytes()] = fitted.reshape(like)  # the same photo twice would be asked twice
-    return list(queries.values())
+    return paths
+
+
+def cover_query(path: Path, like: tuple[int, int, int]) -> Pixels:
+    """Return a photo as a query, cut and resampled to (H, W, C) of a trigger.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    height, width, channels = like
+    pixels = to_uint8(read_image(path, channels)).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    fitted = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(fitted).reshape(like)

@@ -51,9 +51,10 @@ class HttpSuspect:
         """Put one query (H, W, C) to the service; see `Suspect`."""
         check_query(query)
         request = self.service.request(query, self._secrets)
+        tls = self._tls  # made once, and before the clock starts
         # a loop of its own, since its cancellation alone bounds every wait, also if the caller runs a loop
         with start_blocking_portal() as portal:
-            reply = portal.call(self._exchange, request)
+            reply = portal.call(self._exchange, request, tls)
         return self._answer(reply, query)
 
     def __repr__(self) -> str:
@@ -79,11 +80,11 @@ class HttpSuspect:
             reason = reason.replace(secret, _HIDDEN)
         return Answer(None, body, reply.media_type, reply.status, reason, reply.retry_after)
 
-    async def _exchange(self, request: Mapping[str, Any]) -> _Reply:
+    async def _exchange(self, request: Mapping[str, Any], tls: Any) -> _Reply:
         limit = self.service.seconds
         try:
             with anyio.fail_after(limit):
-                async with httpx2.AsyncClient(verify=self._tls, timeout=limit) as client:
+                async with httpx2.AsyncClient(verify=tls, timeout=limit) as client:
                     return await self._follow(client, request)
         except (TimeoutError, httpx2.TimeoutException):
             return _Reply(NO_RESPONSE, f"no complete answer within {limit:g} s")

@@ -149,4 +149,5 @@ class Interview:
             raise BudgetError(f"seconds: the {self.pacing.seconds:g} s are used up", _RESUME)
         if seconds > 1:
             self._say(f"waiting {seconds:.0f} s")
-        time.sleep(seconds)
+        if seconds > 0:
+            time.sleep(seconds)
