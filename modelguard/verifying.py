@@ -346,7 +346,7 @@ def _open(
             "leave out `queries` and `sequential`",
         )
     if folder is not None and (Path(folder) / SESSION_FILE).exists():
-        old = Transcript(folder)
+        old = Transcript.resume(folder)
         session = asked.session(info) if isinstance(asked, FolderSuspect) else old.session
         count = session.count if queries is None else queries * questions.per_query
         fixed = (questions.registration.record_id, info, session.nonce, count, sequential)

@@ -305,11 +305,8 @@ def answers(
 class Transcript:
     """A transcript being written in a folder of its own; each line is on the disk before the next question.
 
-    A question that was in the air when the process died is recorded as a refusal (`INTERRUPTED`) on opening:
-    whether it was answered nobody knows, and an answered question is never asked again.
-
     Args:
-        folder: made by `create`; opening it again resumes the session.
+        folder: made by `create`; to go on with its session, `resume` it.
         durable: whether each line is on the disk before `add` returns; a folder that is deleted with the
             process need not be.
 
@@ -331,7 +328,6 @@ class Transcript:
         for line in self._lines:
             for name in line.blobs:
                 get_blob(self.folder / BLOB_FOLDER, name)
-        self._close_pending()
 
     @classmethod
     def create(cls, folder: str | Path, session: Session, durable: bool = True) -> Transcript:
@@ -342,6 +338,27 @@ class Transcript:
         """
         atomic_write_bytes(Path(folder) / SESSION_FILE, records.dumps(session.to_record()), sync=durable)
         return cls(folder, durable)
+
+    @classmethod
+    def resume(cls, folder: str | Path) -> Transcript:
+        """Open a transcript to go on with it, once the process that wrote it is gone.
+
+        A question that was in the air then is recorded as a refusal (`INTERRUPTED`): whether it was answered
+        nobody knows, and an answered question is never asked again.
+
+        Raises:
+            EvidenceError: the folder holds no transcript, or a damaged one.
+        """
+        transcript = cls(folder)
+        path = transcript.folder / PENDING_FILE
+        if path.exists():
+            pending = records.loads(read_bounded(path, records.MAX_JSON_BYTES))
+            _PENDING("pending", pending)
+            if pending["seq"] == len(transcript.lines):
+                kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
+                line = Line(pending["seq"], records.utc_now(), kind, request, INTERRUPTED, leaves)
+                transcript._append(line)
+        return transcript
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -433,13 +450,3 @@ class Transcript:
                 raise
         self._lines.append(line)
         return line
-
-    def _close_pending(self) -> None:
-        path = self.folder / PENDING_FILE
-        if not path.exists():
-            return
-        pending = records.loads(read_bounded(path, records.MAX_JSON_BYTES))
-        _PENDING("pending", pending)
-        if pending["seq"] == len(self._lines):
-            kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
-            self._append(Line(len(self._lines), records.utc_now(), kind, request, INTERRUPTED, leaves))

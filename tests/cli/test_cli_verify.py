@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from workshop import Run
 
+from modelguard.benchmarks.faults import FaultyService, unmarked_answers
+from modelguard.benchmarks.suspects import store_answers
+
 KEY = "protected/key.mgkey"
 STOLEN = ("tinynet:Net", "--weights", "protected")
 
@@ -95,6 +98,59 @@ def test_a_missing_key_file_and_an_existing_transcript_are_usage_errors(run: Run
     result = run("verify", *STOLEN, "--key", KEY, "--transcript", "photos")
     assert result.code == 3
     assert "transcript: photos exists already" in result.err
+
+
+def test_a_service_is_asked_by_address_and_by_description(run: Run, workshop: Path) -> None:
+    with FaultyService(unmarked_answers) as service:
+        result = run("verify", service.url, "--key", KEY, "--json", "--per-minute", 600)
+        assert result.code == 1
+        assert json.loads(result.out)["suspect"]["endpoint"] == service.url
+        (workshop / "service.toml").write_text(f'url = "{service.url}"\nformat = "webp"')
+        result = run("verify", "service.toml", "--key", KEY, "--cover", "photos", "--transcript", "t")
+        assert result.code == 1
+        assert "4 ordinary photos" in result.out
+        again = run("verify", "service.toml", "--key", KEY, "--cover", "photos", "--transcript", "t")
+        assert again.out == result.out
+    assert len(service.log) == 1 + 5
+
+
+def test_ctrl_c_says_how_to_resume(run: Run, workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: object, query: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("modelguard.suspects.ModuleSuspect.ask", interrupt)
+        result = run("verify", *STOLEN, "--key", KEY, "--queries", 2, "--transcript", "t")
+    assert result.code == 130
+    assert "to resume: the same command again; t holds" in result.err
+    result = run("verify", *STOLEN, "--key", KEY, "--queries", 2, "--transcript", "t")
+    assert result.code == 0
+    assert "1 refused" in result.out
+
+
+def test_a_sequential_session_stops_early_and_tells(run: Run, workshop: Path) -> None:
+    result = run("verify", *STOLEN, "--key", KEY, "--queries", 2, "--sequential", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["queries"] == 1
+    assert result.err.startswith("match: ")
+
+
+def test_stored_answers_of_one_and_of_many(run: Run, workshop: Path) -> None:
+    result = run("verify", "--key", KEY, "--export-queries", "ask", "--queries", 2, "--json")
+    assert (result.code, json.loads(result.out)["queries"]) == (0, 2)
+    for name in ("x", "y"):
+        store_answers(workshop / "ask", workshop / name, unmarked_answers)
+    assert run("verify", "--key", KEY, "--answers", "x", "--transcript", "t").code == 1
+    result = run("verify", "--key", KEY, "--answers", "x", "--answers", "y", "--json", "--transcript", "many")
+    assert result.code == 1
+    found = json.loads(result.out)
+    assert [(one["suspect"]["label"], one["suspects"]) for one in found["results"]] == [("x", 2), ("y", 2)]
+    assert sorted(path.name for path in (workshop / "many").iterdir()) == ["x", "y"]
+    (workshop / "y" / "0001.png").unlink()
+    result = run("verify", "--key", KEY, "--answers", "x", "--answers", "y", "--json")
+    assert result.code == 2
+    assert json.loads(result.out)["failed"] == 1
+    assert "1 of 2 are missing" in result.err
 
 
 def test_too_many_queries_for_the_leaves_that_are_left(run: Run, workshop: Path) -> None:

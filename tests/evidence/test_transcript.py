@@ -111,6 +111,50 @@ def test_resume(transcript, session):
         Transcript.create(transcript.folder, session)
 
 
+def test_a_question_in_the_air_is_a_refusal_on_resumption_and_only_then(transcript):
+    transcript.announce("trigger", GREY, [4, 1])
+    assert Transcript(transcript.folder).lines == ()
+    for _ in range(2):
+        (line,) = Transcript.resume(transcript.folder).lines
+        assert (line.kind, line.leaves, line.status, line.decoded) == ("trigger", (4, 1), 499, None)
+        assert line.request == array_digest(GREY)
+
+
+def test_a_question_answered_or_withdrawn_is_not_in_the_air(transcript):
+    transcript.announce("ordinary", GREY)
+    transcript.add("ordinary", GREY, decoded=GREY)
+    assert len(Transcript.resume(transcript.folder).lines) == 1
+    transcript.announce("ordinary", GREY)
+    transcript.withdraw()
+    assert len(Transcript.resume(transcript.folder).lines) == 1
+
+
+def test_what_was_converted_is_in_the_line(transcript):
+    line = transcript.add("ordinary", GREY, decoded=GREY, converted="RGB to grey")
+    assert json.loads(transcript.read())["converted"] == "RGB to grey"
+    assert Transcript(transcript.folder).lines == (line,)
+    assert np.array_equal(transcript.response(line), GREY)
+
+
+def test_sequential_sessions_declare_themselves_and_pay_for_looks(registration, tools, tmp_path):
+    fixed = Session.draw(registration, tools.suspect, 6)
+    free = replace(fixed, sequential=True)
+    assert fixed.first_link() != free.first_link()
+    assert free.to_record()["selection"]["rule"] == "hash-nonce-sequential/1"
+    transcript = Transcript.create(tmp_path / "s", free)
+    assert Transcript(tmp_path / "s").session == free
+    leaves, charged = free.leaves(registration), [free.looks_bits(())]
+    for leaf in leaves[:4]:
+        transcript.add("trigger", GREY, leaves=[leaf], decoded=GREY)
+        transcript.add("ordinary", GREY, decoded=GREY)
+        charged.append(free.looks_bits(transcript.lines))
+    assert charged == [0, 1, 3, 4, 5]  # log2 of 2, 6, 12, 20, rounded up
+    assert sum(2.0**-bits for bits in charged[1:]) < 1
+    assert free.asked(registration, transcript.lines) == leaves[:4]
+    assert fixed.asked(registration, transcript.lines) == leaves
+    assert fixed.looks_bits(transcript.lines) == 0
+
+
 def test_line_cut_by_a_crash_is_dropped_on_resume(transcript):
     for _ in range(2):
         transcript.add("control", GREY, decoded=GREY)
