@@ -132,6 +132,44 @@ def test_precisions_of_a_mixed_host_stay_where_they_were(
     assert set(kinds.values()) == {torch.bfloat16, torch.float32, torch.int64}
 
 
+def test_a_model_in_another_range_is_marked_inside_its_wrapper(
+    unmarked: nn.Module, quick: TriggerKey, photos: mg.ImageSet, owner: mg.Owner
+) -> None:
+    class Bytes(nn.Module):
+        """A model that works in 0..255."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = copy.deepcopy(unmarked)
+
+        def forward(self, image: Tensor) -> Tensor:
+            answer: Tensor = self.inner(image / 255) * 255
+            return answer
+
+    class InUnitRange(nn.Module):
+        """A model that works in 0..255, as one that works in [0, 1]."""
+
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, image: Tensor) -> Tensor:
+            answer: Tensor = self.net(image * 255) / 255
+            return answer
+
+    protected = mg.protect(InUnitRange(Bytes()), quick, data=photos, owner=owner, stretch=1)
+    marked = protected.model.net
+    again = mg.verify(lambda image: to_bytes(marked, image), protected.key)
+    assert again.match
+
+
+def to_bytes(model: nn.Module, image: Any) -> Any:
+    """Ask a grey model that works in 0..255."""
+    with torch.no_grad():
+        answer = model(torch.from_numpy(image).permute(2, 0, 1)[None].float())
+    return answer.round().clamp(0, 255).byte()[0].permute(1, 2, 0).contiguous().numpy()
+
+
 def test_a_mark_that_rounding_takes_away_is_told(
     unmarked: nn.Module, quick: TriggerKey, photos: mg.ImageSet, owner: mg.Owner
 ) -> None:

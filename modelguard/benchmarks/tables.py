@@ -267,6 +267,42 @@ def asking(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def parity(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """The mark and the quality in every form a model is shipped in."""
+    header = ("host", "form", "log10 p marked", "unmarked", "set", "PSNR marked, dB", "unmarked, dB")
+    return header, [
+        (
+            _host(one["results"]["host"]),
+            row["form"],
+            _p(row["marked"]),
+            _p(row["unmarked"]),
+            name,
+            f"{psnr:.2f}",
+            f"{row['psnr_unmarked'][name]:.2f}",
+        )
+        for one in results
+        for row in one["results"]["forms"]
+        for name, psnr in row["psnr_marked"].items()
+    ]
+
+
+def service(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """A service over HTTP."""
+    header = ("host", "model", "answers", "queries", "bits that agree", "log10 p")
+    return header, [
+        (
+            _host(one["results"]["host"]),
+            row["model"],
+            f"JPEG {one['results']['jpeg']}",
+            row["queries"],
+            f"{row['agree']} of {row['bits']}",
+            _p(row),
+        )
+        for one in results
+        for row in one["results"]["asked"]
+    ]
+
+
 TABLES = {
     "hosts": Table("hosts.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
@@ -276,6 +312,8 @@ TABLES = {
     "false-claims": Table("false_claims.json", false_claims, "false_claims"),
     "carriers": Table("carriers-*.json", carriers, "carriers"),
     "paper": Table("paper_tables-*.json", paper, "paper_tables"),
+    "parity": Table("parity-*.json", parity, "parity"),
+    "service": Table("service-*.json", service, "service"),
     "speed": Table("speed.json", speed, "speed"),
     "tamper": Table("tamper.json", tamper, "tamper"),
     "grinding": Table("grinding.json", grinding, "grinding"),

@@ -24,7 +24,7 @@ from modelguard.evidence import Key, Owner
 from modelguard.protecting import protect
 from modelguard.schemes import TriggerKey
 from modelguard.suspects import ModuleSuspect
-from modelguard.verifying import verify
+from modelguard.verifying import Verdict, verify
 from modelguard.weights import load_state
 
 CHANNELS: dict[str, nn.Module] = {
@@ -120,10 +120,14 @@ def reading(
     model: nn.Module, key: Key, *, queries: int = 1, channel: nn.Module | None = None
 ) -> dict[str, Any]:
     """Return what a verification of `model` says: agreeing bits, log10 p, log10 adjusted p, verdict."""
-    verdict = verify(ModuleSuspect(model, channel), key, queries=queries)
+    return figures(verify(ModuleSuspect(model, channel), key, queries=queries))
+
+
+def figures(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as a row of a result."""
     test = verdict.test
     return {
-        "queries": queries,
+        "queries": verdict.queries,
         "agree": test.matches,
         "bits": test.bits,
         "log10_p": round(test.log10_p, 2),
