@@ -36,7 +36,7 @@ def test_manifest_names_every_file_in_order(owner, key, tools, tmp_path):
         (tmp_path / str(number)).write_bytes(data)
         files.append((name, tmp_path / str(number)))
     manifest = register(owner, key, files, tools.info).fields["model"]["manifest"]
-    names = ["a.safetensors", "a/z.safetensors", "b.safetensors"]
+    names = ["a/z.safetensors", "a.safetensors", "b.safetensors"]  # as model-signing orders paths
     assert [file["name"] for file in manifest["files"]] == names
     assert [file["size"] for file in manifest["files"]] == [len(contents[name]) for name in names]
     digests = [hashlib.sha256(contents[name]).digest() for name in names]
