@@ -411,7 +411,7 @@ def _p(reading: Result) -> str:
 
 
 def _stamped(reading: Result) -> str:
-    """Return what a key salted by a timestamp would give: 24 bits are charged for the search of keys, not 60."""
+    """Return what a key salted by a timestamp would give: 24 bits of search are charged, not 60."""
     adjusted = Multiplicity(1, 1, 24).adjust(reading["log10_p"])
     return f"{adjusted:.1f}" if adjusted <= -6 else f"{adjusted:.1f}, inconclusive"
 
