@@ -15,6 +15,7 @@ import typer
 
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError
+from modelguard.statistics import Multiplicity
 
 MARKED = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 HOSTS = {
@@ -100,15 +101,16 @@ def transport(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 def robustness(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What a thief's work on the weights costs him, and the owner."""
-    header = ("host", "attack", "set", "PSNR, dB", "log10 p, one query", "log10 p, all leaves")
+    header = ("host", "attack", "set", "PSNR, dB", "log10 p, one query", "all leaves", "all, stamped key")
     rows: list[Row] = []
     for one in _each(results):
         name = _host(one["host"])
         for first in one["fidelity"][:1]:
-            rows.append((name, "none", first["set"], f"{first['after']:.2f}", _p(one["marked"]), ""))
+            rows.append((name, "none", first["set"], f"{first['after']:.2f}", _p(one["marked"]), "", ""))
         for row in one["attacks"]:
             psnr = f"{row['psnr']:.2f}"
-            rows.append((name, row["attack"], row["set"], psnr, _p(row["one"]), _p(row["all"])))
+            every = row["all"]
+            rows.append((name, row["attack"], row["set"], psnr, _p(row["one"]), _p(every), _stamped(every)))
     return header, rows
 
 
@@ -406,6 +408,12 @@ def _rank(name: str) -> tuple[int, str]:
 def _p(reading: Result) -> str:
     p = f"{reading['log10_p_adj']:.1f}"
     return p if reading["verdict"] == "match" else f"{p}, inconclusive"
+
+
+def _stamped(reading: Result) -> str:
+    """Return what a key salted by a timestamp would give: 24 bits of search are charged, not 60."""
+    adjusted = Multiplicity(1, 1, 24).adjust(reading["log10_p"])
+    return f"{adjusted:.1f}" if adjusted <= -6 else f"{adjusted:.1f}, inconclusive"
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,8 @@ from modelguard.errors import InputError
 
 
 def reading(log10_p_adj: float) -> dict[str, Any]:
-    return {"log10_p_adj": log10_p_adj, "verdict": "match" if log10_p_adj <= -6 else "inconclusive"}
+    verdict = "match" if log10_p_adj <= -6 else "inconclusive"
+    return {"log10_p": log10_p_adj - 18.06, "log10_p_adj": log10_p_adj, "verdict": verdict}
 
 
 def attacked(name: str, psnr: float, one: float, every: float) -> dict[str, Any]:
@@ -83,7 +84,10 @@ def test_a_verdict_that_is_no_match_says_so(root: Path) -> None:
     write(root, "trigger_key-dncnn", trigger_key("dncnn"))
     folder = root / "docs" / "results"
     for name, line in (
-        ("robustness", "| DnCNN | prune 0.6 | Set12 | 21.00 | -1.0, inconclusive | -3.0, inconclusive |"),
+        (
+            "robustness",
+            "| DnCNN | prune 0.6 | Set12 | 21.00 | -1.0, inconclusive | -3.0, inconclusive | -13.8 |",
+        ),
         ("fidelity", "| DnCNN | Set12 | 30.41 | 30.39 | -0.020 | 200 | -55.0 | 0.0, inconclusive |"),
         ("transport", "| JPEG 50 | -40.0 |"),
     ):
