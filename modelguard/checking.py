@@ -37,7 +37,6 @@ def check(
         suspects: trials the caller wants counted at least.
         registrations: likewise.
         tsa_roots: PEM files with the root certificates of the timestamp authorities the caller believes in.
-
         revocations: files with revocations and rotations the caller knows of, or folders of such files; a
             bundle can leave out those that speak against it.
 

@@ -15,11 +15,14 @@ from torch import nn
 from modelguard._files import atomic_write_bytes, new_folder
 from modelguard.errors import InputError, SharingError
 from modelguard.evidence import PublicKey, Registration
+from modelguard.evidence.stamped import token_path
 from modelguard.protecting import REGISTRATION_NAME, WEIGHTS_NAME
 from modelguard.weights import dump_state, load_state
 
 CARD_NAME = "README.md"
-SHARED = (WEIGHTS_NAME, REGISTRATION_NAME, CARD_NAME)
+TOKEN_NAME = token_path(Path(REGISTRATION_NAME)).name
+NEEDED = (WEIGHTS_NAME, REGISTRATION_NAME, CARD_NAME)
+SHARED = [*NEEDED, TOKEN_NAME]
 """All that is ever uploaded or downloaded."""
 
 
@@ -33,6 +36,7 @@ class Pretrained(NamedTuple):
 def save_pretrained(model: nn.Module, registration: Registration, folder: str | Path) -> Path:
     """Write a new folder that can be given away: safetensors, signed registration and model card.
 
+    A registration with a timestamp has it beside it, as registration.tsr.
     The card states what is registered; complete it (licence, data, limits) before you push. Nothing here is
     secret, and nothing secret is written.
 
@@ -72,14 +76,14 @@ def push_to_hub(
         SharingError: the hub cannot be reached, or refuses.
     """
     folder = Path(folder)
-    missing = [name for name in SHARED if not (folder / name).is_file()]
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
         raise InputError(f"folder: {folder} has no {missing[0]}", "write it with modelguard.save_pretrained")
     api = HfApi(token=token, library_name="modelguard")
     with _hub(api, repo):
         api.create_repo(repo, private=private, exist_ok=True)
         done = api.upload_folder(
-            repo_id=repo, folder_path=folder, allow_patterns=list(SHARED), commit_message="Protected model"
+            repo_id=repo, folder_path=folder, allow_patterns=SHARED, commit_message="Protected model"
         )
     return str(done.commit_url)
 
@@ -116,11 +120,12 @@ def from_pretrained(
     if not folder.is_dir():
         api = HfApi(token=token, library_name="modelguard")
         with _hub(api, str(source)):
-            folder = Path(api.snapshot_download(str(source), revision=revision, allow_patterns=list(SHARED)))
+            folder = Path(api.snapshot_download(str(source), revision=revision, allow_patterns=SHARED))
     for name in (WEIGHTS_NAME, REGISTRATION_NAME):
         if not (folder / name).is_file():
             raise InputError(f"source: {source} has no {name}", "it must be written by save_pretrained")
-    registration = Registration.from_envelope((folder / REGISTRATION_NAME).read_bytes(), keys)
+    stamp = (folder / TOKEN_NAME).read_bytes() if (folder / TOKEN_NAME).is_file() else b""
+    registration = Registration.from_envelope((folder / REGISTRATION_NAME).read_bytes(), keys, stamp)
     weights = (folder / WEIGHTS_NAME).read_bytes()
     _check(weights, registration, "source")
     load_state(model, weights)

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,15 @@ def test_a_push_is_a_pull_elsewhere(
     model, _ = mg.from_pretrained("acme/denoiser", fresh(), trust=[tmp_path / "acme.pub.pem"])
     assert mg.verify(model, protected.key).match
     assert b"Licence: ours." in hub.repos["acme/denoiser"]["README.md"]
+
+
+def test_the_timestamp_of_a_registration_is_shared_with_it(
+    protected: Protected, owner: mg.Owner, hub: Hub, tmp_path: Path
+) -> None:
+    stamped = replace(protected.registration, token=b"a timestamp")
+    mg.push_to_hub(mg.save_pretrained(protected.model, stamped, tmp_path / "release"), "acme/denoiser")
+    loaded = mg.from_pretrained("acme/denoiser", fresh(), trust=[owner.public]).registration
+    assert (loaded.token, loaded.stamped) == (b"a timestamp", None)
 
 
 def test_other_weights_than_the_registered_are_refused(

@@ -101,14 +101,14 @@ def read_back(objective: MarkObjective, model: nn.Module) -> dict[str, float]:
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
-    tests: Annotated[Path, typer.Option(help="folder of test sets")],
+    train: hosts.Train,
+    tests: hosts.Tests,
     host: Annotated[str, typer.Option(help="dncnn, red, kair")] = "dncnn",
     weights: Annotated[Path | None, typer.Option("--hosts", help="folder of independent weights")] = None,
     steps: Annotated[int, typer.Option(help="embedding steps")] = 200,
     tune_steps: Annotated[int, typer.Option(help="fine-tuning steps, batch 16, 1e-4")] = 150,
     only: Annotated[list[str] | None, typer.Option(help="run these variants only")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Embed each variant, prune 35 %, fine-tune, overwrite, and compare."""
     hosts.reproducible()

@@ -49,7 +49,7 @@ def measure(queries: int, committed: int, rounds: int, **scheme: int) -> dict[st
 
 def main(
     rounds: Annotated[int, typer.Option(help="timed checks of each bundle; the median counts")] = 15,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Time `modelguard.check`, its salt apart."""
     rows: list[dict[str, Any]] = [{"bundle": "four leaves of 64 bits", **measure(1, 16, rounds)}]

@@ -112,14 +112,14 @@ def rejections(log10_ps: Sequence[float]) -> dict[str, Any]:
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
+    train: hosts.Train,
     weights: Annotated[Path | None, typer.Option("--hosts", help="folder of independent weights")] = None,
     keep: Annotated[
         Path | None, typer.Option(help="folder of a marked dncnn: used if there, else made")
     ] = None,
     keys: Annotated[int, typer.Option(help="fresh keys per suspect")] = 1000,
     steps: Annotated[int, typer.Option(help="training steps of the small innocent models")] = 300,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Count how often fresh keys are rejected at .05, .01 and .001, with Clopper-Pearson bounds."""
     hosts.reproducible()

@@ -321,7 +321,7 @@ def main(
         int, typer.Option(help="faulty sessions with a marked and with an unmarked service")
     ] = 200,
     kills: Annotated[int, typer.Option(help="killed sessions")] = 20,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Run faulty sessions and killed sessions, and count what must not happen."""
     rows: dict[str, Any] = {"ways": [name for name in FAULTS if name != ANSWERED]}

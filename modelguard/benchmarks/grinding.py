@@ -71,7 +71,7 @@ def summary(name: str, values: list[float]) -> dict[str, Any]:
 
 def main(
     log2_keys: Annotated[int, typer.Option(help="log2 of the keys tried on each suspect")] = 16,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Try 2^16 keys on innocent suspects and count all of them against the best."""
     keys = 1 << log2_keys

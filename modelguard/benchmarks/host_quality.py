@@ -26,12 +26,12 @@ INDEPENDENT = ("kair", "vdsr-public-2", "vdsr-public-3", "vdsr-public-4")
 
 
 def main(
-    tests: Annotated[Path, typer.Option(help="folder of test sets: Set12, BSD68, Set14")],
+    tests: hosts.Tests,
     weights: Annotated[
         Path | None, typer.Option("--hosts", help="folder of independent weights, measured too if given")
     ] = None,
     host: Annotated[list[str] | None, typer.Option(help=f"by default {', '.join(SHIPPED)}")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure PSNR with answers rounded to 8 bits."""
     hosts.reproducible()

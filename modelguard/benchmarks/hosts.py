@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
 from modelguard.errors import InputError
 from modelguard.metrics import quality
 
+Train = Annotated[Path, typer.Option(help="folder of training photos")]
+Tests = Annotated[Path, typer.Option(help="folder of test sets: Set12, BSD68, Set14")]
 STUDIO = (16 / 255, 219 / 255)
 """Published super-resolution figures are on BT.601 luma with headroom: 16 + 219 Y."""
 

@@ -177,15 +177,15 @@ class Tables:
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
-    tests: Annotated[Path, typer.Option(help="folder of test sets")],
+    train: hosts.Train,
+    tests: hosts.Tests,
     textures: Annotated[Path, typer.Option(help="folder of texture pictures")],
     host: Annotated[str, typer.Option(help="dncnn, red or vdsr-2")] = "dncnn",
     steps: Annotated[int, typer.Option(help="embedding steps")] = 150,
     tune_steps: Annotated[int, typer.Option(help="fine-tuning steps of the thief")] = 300,
     keys: Annotated[int, typer.Option(help="strangers' keys in tables IV and V")] = 1000,
     size: Annotated[list[int] | None, typer.Option(help="trigger sizes of tables X and XI")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Re-run the paper's tables for one host in paper mode."""
     hosts.reproducible()

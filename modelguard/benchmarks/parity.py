@@ -13,7 +13,7 @@ import typer
 from torch import Tensor, nn
 
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.trigger_key import figures, kept
+from modelguard.benchmarks.trigger_key import Keep, figures, kept
 from modelguard.evidence import Key
 from modelguard.suspects import OnnxSuspect, as_suspect
 from modelguard.verifying import verify
@@ -84,14 +84,12 @@ def rows(source: hosts.Host, model: nn.Module, key: Key, tests: Path, sets: int)
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
-    tests: Annotated[Path, typer.Option(help="folder of test sets: Set12, BSD68, Set14")],
+    train: hosts.Train,
+    tests: hosts.Tests,
     host: Annotated[str, typer.Option(help="dncnn, red, vdsr-2")] = "dncnn",
     sets: Annotated[int, typer.Option(help="test sets measured")] = 1,
-    keep: Annotated[
-        Path | None, typer.Option(help="folder of the protected model: used if there, else made")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    keep: Keep = None,
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Protect a host once, then deploy it in every form: p-value of one query, and PSNR."""
     hosts.reproducible()

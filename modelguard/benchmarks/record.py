@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from modelguard import __version__
 from modelguard._files import atomic_write_bytes
+
+Out = Annotated[Path, typer.Option(help="folder of the JSON result")]
 
 
 def write(name: str, out: Path, rows: Any, *, seed: int, notes: str = "") -> Path:

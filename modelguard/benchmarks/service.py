@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.trigger_key import figures, kept
+from modelguard.benchmarks.trigger_key import Keep, figures, kept
 from modelguard.datasets import to_uint8
 from modelguard.evidence import Key
 from modelguard.suspects import HttpSuspect
@@ -94,13 +94,11 @@ def rows(
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
+    train: hosts.Train,
     host: Annotated[str, typer.Option(help="dncnn, red, vdsr-2")] = "dncnn",
     quality: Annotated[int, typer.Option(help="of the JPEG answers")] = 75,
-    keep: Annotated[
-        Path | None, typer.Option(help="folder of the protected model: used if there, else made")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    keep: Keep = None,
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Protect a host once, then serve it and the unmarked one, and verify both over HTTP."""
     hosts.reproducible()

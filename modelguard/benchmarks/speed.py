@@ -17,10 +17,10 @@ from modelguard.training import TrainConfig, fit, restoration
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
+    train: hosts.Train,
     steps: Annotated[int, typer.Option(help="timed steps of each loop, per round")] = 15,
     rounds: Annotated[int, typer.Option(help="how often the two loops take turns")] = 3,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Time DnCNN training in images a second, alternating the two loops."""
     hosts.reproducible()

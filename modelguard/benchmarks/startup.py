@@ -23,7 +23,7 @@ COMMANDS = {
 
 def main(
     rounds: Annotated[int, typer.Option(help="how often the commands take turns")] = 21,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Time the commands in turn and report the median of each."""
     taken: dict[str, list[float]] = {name: [] for name in COMMANDS}

@@ -132,7 +132,7 @@ def main(
     count: Annotated[int, typer.Option(help="stored suspects")] = 1000,
     queries: Annotated[int, typer.Option(help="timed queries")] = 16,
     answers: Annotated[int, typer.Option(help="stored answers of one suspect")] = 10_000,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Check stored suspects, time the overhead of a query, and weigh one long session."""
     with tempfile.TemporaryDirectory() as name:

@@ -149,7 +149,7 @@ def main(
     count: Annotated[int, typer.Option(help="mutated bundles")] = 50_000,
     values: Annotated[int, typer.Option(min=1, max=255, help="other values of each byte")] = 255,
     seed: Annotated[int, typer.Option(help="of the mutations")] = 0,
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Try to have a spoilt bundle accepted."""
     folder = Path(tempfile.mkdtemp(prefix="modelguard-tamper-"))

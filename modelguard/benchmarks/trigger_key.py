@@ -27,6 +27,7 @@ from modelguard.suspects import ModuleSuspect
 from modelguard.verifying import Verdict, verify
 from modelguard.weights import load_state
 
+Keep = Annotated[Path | None, typer.Option(help="folder of the protected model: used if there, else made")]
 CHANNELS: dict[str, nn.Module] = {
     "8 bit": Quantise(),
     "JPEG 75": Jpeg(75),
@@ -142,8 +143,8 @@ def transport(model: nn.Module, key: Key) -> list[dict[str, Any]]:
 
 
 def main(
-    train: Annotated[Path, typer.Option(help="folder of training photos")],
-    tests: Annotated[Path, typer.Option(help="folder of test sets: Set12, BSD68, Set14")],
+    train: hosts.Train,
+    tests: hosts.Tests,
     host: Annotated[str, typer.Option(help="dncnn, red, vdsr-2, kair, vdsr-public-2")] = "dncnn",
     weights: Annotated[Path | None, typer.Option("--hosts", help="folder of independent weights")] = None,
     textures: Annotated[
@@ -155,11 +156,9 @@ def main(
     steps: Annotated[int, typer.Option(help="fine-tuning steps of the thief")] = 2000,
     thief_steps: Annotated[int, typer.Option(help="embedding steps of each overwriting key")] = 400,
     fidelity: Annotated[bool, typer.Option(help="measure PSNR on the published sets")] = True,
-    keep: Annotated[
-        Path | None, typer.Option(help="folder of the protected model: used if there, else made")
-    ] = None,
+    keep: Keep = None,
     tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
-    out: Annotated[Path, typer.Option(help="folder of the JSON result")] = Path("docs/results"),
+    out: record.Out = Path("docs/results"),
 ) -> None:
     """Protect a host, then measure fidelity, transport and robustness."""
     hosts.reproducible()

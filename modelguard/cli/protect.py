@@ -41,9 +41,8 @@ def protect(
     """Mark a copy of a model, so that you can recognise it later.
 
     OUT gets model.safetensors (ship it), key.mgkey (secret and encrypted: keep it), registration.dsse.json
-    (publish it before the model) and report.txt; with --tsa also registration.tsr,
-    to be published with it. The passphrase comes from MODELGUARD_PASSPHRASE, or is asked
-    for.
+    (publish it before the model) and report.txt; with --tsa also registration.tsr, to be published with it.
+    The passphrase comes from MODELGUARD_PASSPHRASE, or is asked for.
     """
     check_new(out, "OUT")
     stamps = authority(tsa, tsa_root)
@@ -83,5 +82,7 @@ def protect(
         f"{out}/key.mgkey                secret: keep it\n"
         f"{out}/registration.dsse.json   publish this before the model"
     )
+    if stamps is not None:
+        text += f"\n{out}/registration.tsr         and this with it"
     emit(result, text, as_json)
     return MATCH

@@ -91,6 +91,23 @@ def ask(transcript, key, registration, respond=marked, mosaic=2):
         )
 
 
+def sign_bundle(path, registration, key, transcript, examiner, mode="witness", suspects=1, **more):
+    """Certify a session that was held with this scheme."""
+    return certify(
+        path,
+        registration=registration,
+        key=key,
+        transcript=transcript,
+        examiner=examiner,
+        mode=mode,
+        multiplicity=Multiplicity(suspects, 1, 0),
+        trigger=trigger,
+        bits=bits,
+        decode=decode,
+        **more,
+    )
+
+
 def payload_of(path):
     return json.loads(b64decode(json.loads(path.read_bytes())["payload"]))
 
@@ -130,6 +147,7 @@ def tools():
         decode=decode,
         marked=marked,
         ask=ask,
+        certify=sign_bundle,
         resign=resign,
         retranscribe=retranscribe,
         payload_of=payload_of,
@@ -189,19 +207,8 @@ def session_folder(folder, registration, key):
 @pytest.fixture(scope="session")
 def made(folder, registration, key, session_folder, examiner):
     """(path, CheckedEvidence) of one good bundle; tests change copies of it."""
-    checked = certify(
-        folder / "bundle",
-        registration=registration,
-        key=key,
-        transcript=Transcript(session_folder),
-        examiner=examiner,
-        mode="witness",
-        trigger=trigger,
-        bits=bits,
-        decode=decode,
-        multiplicity=Multiplicity(100, 1, 0),
-    )
-    return folder / "bundle", checked
+    path, transcript = folder / "bundle", Transcript(session_folder)
+    return path, sign_bundle(path, registration, key, transcript, examiner, suspects=100)
 
 
 @pytest.fixture

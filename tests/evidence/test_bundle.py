@@ -623,16 +623,7 @@ def test_transcript_of_another_registration(tmp_path, folder, registration, key,
     transcript = Transcript.create(tmp_path / "session", Session.draw(other, tools.suspect, 2))
     tools.ask(transcript, key, other)
     with pytest.raises(EvidenceError, match=r"certificate\.registration"):
-        certify(
-            tmp_path / "made",
-            registration=registration,
-            key=key,
-            transcript=transcript,
-            examiner=examiner,
-            mode="witness",
-            multiplicity=Multiplicity(1, 1, 0),
-            **tools.callables,
-        )
+        tools.certify(tmp_path / "made", registration, key, transcript, examiner)
     assert [path.name for path in tmp_path.iterdir()] == ["session"]
 
 

@@ -18,7 +18,6 @@ from modelguard.evidence import (
     Session,
     TimestampAuthority,
     Transcript,
-    certify,
     check_bundle,
     dsse,
     load_roots,
@@ -26,7 +25,6 @@ from modelguard.evidence import (
 )
 from modelguard.evidence.timestamps import verify
 from modelguard.evidence.transcript import chain
-from modelguard.statistics import Multiplicity
 
 pytest.importorskip("rfc3161_client")
 pytestmark = needs_openssl
@@ -59,18 +57,8 @@ def signed(tmp_path_factory, stamped, stamped_key, examiner, tools, asked):
     folder = tmp_path_factory.mktemp("stamped")
     transcript = Transcript.create(folder / "session", Session.draw(stamped, tools.suspect, 4))
     tools.ask(transcript, stamped_key, stamped)
-    checked = certify(
-        folder / "bundle",
-        registration=stamped,
-        key=stamped_key,
-        transcript=transcript,
-        examiner=examiner,
-        mode="witness",
-        multiplicity=Multiplicity(1, 1, 0),
-        tsa=asked,
-        **tools.callables,
-    )
-    return folder / "bundle", checked
+    path = folder / "bundle"
+    return path, tools.certify(path, stamped, stamped_key, transcript, examiner, tsa=asked)
 
 
 @pytest.fixture

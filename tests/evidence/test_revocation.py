@@ -25,7 +25,6 @@ from modelguard.evidence import (
     Statement,
     TimestampAuthority,
     Transcript,
-    certify,
     check_bundle,
     load_roots,
     load_statements,
@@ -34,7 +33,6 @@ from modelguard.evidence import (
     rotate,
 )
 from modelguard.evidence.timestamps import Timestamp
-from modelguard.statistics import Multiplicity
 
 
 def fresh(name="Next Ltd", **more):
@@ -233,19 +231,9 @@ def rotated(tmp_path_factory, owner, tools, asked):
     rotation = rotate(owner, new, "yearly", effective=shifted(1), tsa=asked)
     transcript = Transcript.create(folder / "session", Session.draw(registration, tools.suspect, 4))
     tools.ask(transcript, key, registration)
-    certify(
-        folder / "bundle",
-        registration=registration,
-        key=key,
-        transcript=transcript,
-        examiner=new,
-        mode="self",
-        multiplicity=Multiplicity(1, 1, 0),
-        tsa=asked,
-        revocations=[rotation],
-        **tools.callables,
-    )
-    return folder / "bundle", new, rotation
+    path = folder / "bundle"
+    tools.certify(path, registration, key, transcript, new, "self", tsa=asked, revocations=[rotation])
+    return path, new, rotation
 
 
 @pytest.fixture

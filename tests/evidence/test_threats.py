@@ -26,7 +26,6 @@ from modelguard.evidence import (
     Session,
     TimestampAuthority,
     Transcript,
-    certify,
     check_bundle,
     dsse,
     inspect_bundle,
@@ -69,16 +68,8 @@ def world(folder, owner, examiner, stranger, tools, tsa, authority):
         token = authority.stamp(b"modelguard/v1/tst-transcript\x00" + head(transcript))
         (transcript.folder / "transcript.tsr").write_bytes(token)
         opened = Opened(triggers, open_bits(owner, key, registration, transcript))
-        return certify(
-            path,
-            registration=registration,
-            key=opened,
-            transcript=transcript,
-            examiner=examiner,
-            mode="arbiter",
-            multiplicity=Multiplicity(100, 1, 0),
-            tsa=authority,
-            **tools.callables,
+        return tools.certify(
+            path, registration, opened, transcript, examiner, "arbiter", suspects=100, tsa=authority
         )
 
     path = folder / "arbiter"

@@ -7,6 +7,7 @@ import hmac
 import importlib.util
 import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -147,17 +148,66 @@ def test_tails_by_hand():
     assert sum(weights) == test["W"]
 
 
-def test_bits_and_carriers_by_hand():
-    for vector in load("keyed_cells")["vectors"]:
-        scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
-        cells = (scheme["size"] // scheme["cell"]) ** 2
-        chips = (scheme["cell"] // scheme["chip"]) ** 2
+@pytest.mark.parametrize("vector", load("keyed_cells")["vectors"], ids=["one", "mosaic", "colour"])
+def test_keyed_cells_by_hand(vector):
+    scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
+    channels, scale, size, cell, chip = (scheme[n] for n in ("channels", "scale", "size", "cell", "chip"))
+    secrets = [bytes.fromhex(x) for x in vector["xK"]]
+    across, inner, side = size // cell, cell // chip, size + 4
 
-        def signs(label, secret, count, salt=salt):
-            data = shake(label, salt, secret, count // 8 + 1)
-            return [1 if data[n // 8] >> (7 - n % 8) & 1 else -1 for n in range(count)]
+    def bits(label, secret, count):
+        data = shake(label, salt, secret, count // 8 + 1)
+        return [1 if data[n // 8] >> (7 - n % 8) & 1 else -1 for n in range(count)]
 
-        for secret, expected in zip(vector["xb"], vector["b"], strict=True):
-            assert signs("b", bytes.fromhex(secret), cells) == expected
-        first = signs("C", bytes.fromhex(vector["xK"][0]), cells * chips)[:chips]
-        assert [sign * chips - sum(first) for sign in first] == vector["C"]["first"]
+    def signed(label, secret, count):
+        return [byte - 256 * (byte > 127) for byte in shake(label, salt, secret, count)]
+
+    for secret, expected in zip(vector["xb"], vector["b"], strict=True):
+        assert bits("b", bytes.fromhex(secret), across**2) == expected
+
+    columns = math.ceil(math.sqrt(len(secrets)))
+    height, width = math.ceil(len(secrets) / columns) * size, columns * size
+    query = [[[128] * channels for _ in range(width)] for _ in range(height)]
+    for k, secret in enumerate(secrets):
+        taps = signed("T", secret, 25)
+        taps = [25 * tap - sum(taps) for tap in taps]
+        white = signed("K", secret, side * side * channels)
+        for y, x, c in itertools.product(range(size), range(size), range(channels)):
+            window = (white[((y + i) * side + x + j) * channels + c] for i in range(5) for j in range(5))
+            light = sum(map(int.__mul__, taps, window)) > 0
+            query[k // columns * size + y][k % columns * size + x][c] = 215 if light else 40
+    assert vector["K"]["shape"] == [height, width, channels]
+    shape = b"".join(one.to_bytes(4, "big") for one in vector["K"]["shape"])
+    values = bytes(value for row in query for pixel in row for value in pixel)
+    assert sha256(b"modelguard/v1/array\0", shape, values).hex() == vector["K"]["digest"]
+
+    carriers = []
+    for secret in secrets:
+        chips = bits("C", secret, across**2 * inner**2)
+        for at in range(0, len(chips), inner**2):
+            own = chips[at : at + inner**2]
+            carriers.append([inner**2 * sign - sum(own) for sign in own])
+    packed = b"".join(value.to_bytes(8, "little", signed=True) for own in carriers for value in own)
+    assert sha256(packed).hex() == vector["C"]["sha256"]
+
+    def enlarged(value):  # of a pixel of the query
+        rows = [[value(pixel) for pixel in row for _ in range(scale)] for row in query]
+        return [row for row in rows for _ in range(scale)]
+
+    def correlation(picture, n):
+        leaf, at = divmod(n, across**2)
+        top = (leaf // columns * size + at // across * cell) * scale
+        left = (leaf % columns * size + at % across * cell) * scale
+        return sum(
+            carriers[n][y // (chip * scale) * inner + x // (chip * scale)] * picture[top + y][left + x]
+            for y, x in itertools.product(range(cell * scale), repeat=2)
+        )
+
+    def product(one, two):
+        return sum(map(int.__mul__, itertools.chain(*one), itertools.chain(*two)))
+
+    a = enlarged(lambda pixel: sum(2 * (255 - value // 2) - 255 for value in pixel))
+    k = enlarged(lambda pixel: sum(2 * value - 255 for value in pixel))
+    kk, ak = product(k, k) >> 12, product(a, k) >> 12
+    scores = [correlation(a, n) * kk - correlation(k, n) * ak for n in range(len(carriers))]
+    assert scores == vector["scores"]
