@@ -369,8 +369,8 @@ def test_more_queries_ask_more_leaves_and_tell_more(protected: Protected, verdic
 
 def test_trials_are_counted(protected: Protected, verdict: Verdict) -> None:
     many = mg.verify(protected.model, protected.key, suspects=1000, registrations=10)
-    assert many.multiplicity == Multiplicity(1000, 10, 70)
-    assert many.log10_p_adj == pytest.approx(many.test.log10_p + 4 + 70 * math.log10(2))
+    assert many.multiplicity == Multiplicity(1000, 10, 70 + 4)  # 15 sets of two leaves among six
+    assert many.log10_p_adj == pytest.approx(many.test.log10_p + 4 + 74 * math.log10(2))
 
 
 def test_a_level_is_kept(protected: Protected) -> None:
@@ -599,7 +599,7 @@ def test_burnt_leaves_are_not_asked_again(
         leaves = {leaf for line in again.transcript.lines for leaf in line.leaves}
         assert not leaves & set(opened)
         assert again.match
-        assert again.multiplicity.grind_bits == 70 + 4  # 15 sets of two among six
+        assert again.multiplicity.grind_bits == 70 + 7  # 15 sets of two among six, 6 among the other four
     checked = again.certify(owner, tmp_path / "evidence")
     assert mg.check(tmp_path / "evidence", [owner.public]).log10_p_adj == again.log10_p_adj
     last = key.burn(checked.leaves)

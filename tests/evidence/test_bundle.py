@@ -124,6 +124,7 @@ def test_refusals_alone_prove_nothing(tmp_path, registration, key, examiner, too
 def test_owner_alone_is_mode_self_and_says_so(tmp_path, registration, key, owner, tools, check):
     checked = make(tmp_path, registration, key, owner, tools, tools.marked, mode="self")
     assert checked.verdict == "match"
+    assert checked.multiplicity.grind_bits == 76 + 7  # a nonce drawn again: C(8, 4) = 70 sets
     assert any("owner's word" in limit for limit in checked.limits)
     assert check(tmp_path / "made", [owner.public]) == checked
 
@@ -140,6 +141,16 @@ def test_leaves_used_before_cost_grinding(tmp_path, registration, key, examiner,
     checked = make(tmp_path, registration, key, examiner, tools, tools.marked, exclude={0, 1, 2, 3})
     assert set(checked.leaves) == {4, 5, 6, 7}
     assert checked.multiplicity.grind_bits == 76 + 7  # C(8, 4) = 70 sets
+
+
+def test_a_certificate_of_the_owner_cannot_hide_the_choice_of_a_nonce(
+    tmp_path, registration, key, owner, tools, check
+):
+    make(tmp_path, registration, key, owner, tools, tools.marked, mode="self")
+    bundle = tmp_path / "made"
+    tools.resign(bundle, lambda s: s["predicate"]["result"]["multiplicity"].update(grindBits=82), owner)
+    with pytest.raises(EvidenceError, match="grindBits: too few"):
+        check(bundle, [owner.public])
 
 
 def test_reader_may_only_tighten(made, check):
