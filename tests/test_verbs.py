@@ -308,7 +308,7 @@ def test_a_copy_matches(verdict: Verdict, protected: Protected) -> None:
     assert verdict.test.bits == 128
     assert verdict.test.matches > 115
     assert verdict.log10_p_adj == verdict.multiplicity.adjust(verdict.test.log10_p) < -6
-    assert verdict.multiplicity == Multiplicity(1, 1, 70)
+    assert verdict.multiplicity == Multiplicity(1, 1, 70 + 4)
     assert (verdict.queries, verdict.refused, verdict.alpha) == (1, 0, 1e-6)
     assert verdict.suspect == SuspectInfo("vendor X", "module", "DnCNN")
     assert verdict.registration.record_id == protected.registration.record_id
