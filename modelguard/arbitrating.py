@@ -8,7 +8,7 @@ Leaves held in reserve let another examiner do it again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from modelguard import evidence
@@ -22,14 +22,14 @@ from modelguard.evidence import (
     PublicKey,
     Registration,
     Session,
-    SuspectInfo,
     TimestampAuthority,
     Transcript,
     Triggers,
     load_roots,
 )
+from modelguard.evidence.opening import TRANSCRIPT_TOKEN_FILE
 from modelguard.schemes import reader_of
-from modelguard.suspects import as_suspect
+from modelguard.suspects import Interview, Pacing, as_suspect, describe
 
 __all__ = ["Bits", "Opened", "Triggers", "ask", "certify", "draw", "open_bits", "open_triggers"]
 
@@ -63,8 +63,7 @@ def draw(
     """
     if not isinstance(registration, Registration):
         registration = Registration.load(registration, trust, load_roots(tsa_roots))
-    asked = as_suspect(suspect)
-    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint)
+    info = describe(as_suspect(suspect), label or type(suspect).__name__)
     count = queries * int(registration.scheme["perQuery"])
     return Transcript.create(folder, Session.draw(registration, info, count, exclude))
 
@@ -92,51 +91,59 @@ def ask(
     triggers: Triggers,
     transcript: Transcript | str | Path,
     tsa: TimestampAuthority | None = None,
+    *,
+    pacing: Pacing | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Transcript:
-    """Ask a suspect with opened triggers: the examiner's second step. What was answered is not asked again.
+    """Ask a suspect with opened triggers: the examiner's second step. Run it again to go on after a crash.
+
+    What was answered, or refused for good, is not asked again. A transcript that was stamped is finished.
 
     Args:
         suspect: the one the session was drawn for.
         triggers: as the owner opened them, for this session.
         transcript: that `draw` made, or its folder.
         tsa: stamps the finished transcript, so that it can be shown that the bits were opened afterwards.
+        pacing: how fast and how often is asked, and when to stop; default `Pacing()`.
+        progress: is told of refusals and waits, a line each.
 
     Returns:
         The transcript, finished. Send it to the owner.
 
     Raises:
-        InputError: the triggers are of another session.
+        InputError: the triggers are of another session, the suspect is another, or another process is asking.
+        BudgetError: the pacing allowed too little; run it again.
         SuspectError: the suspect could not be asked, or refused every query.
         TimestampError: the authority gave no good timestamp.
     """
-    written = transcript if isinstance(transcript, Transcript) else Transcript(transcript)
-    if triggers.session != written.session:
-        raise InputError(
-            "triggers: of another session than the transcript", "ask the owner for those of yours"
-        )
+    folder = transcript.folder if isinstance(transcript, Transcript) else transcript
     asked, registration, leaves = as_suspect(suspect), triggers.registration, tuple(triggers.leaves)
     reader, per_query = reader_of(registration), int(registration.scheme["perQuery"])
-    done = {line.leaves for line in written.lines if line.decoded is not None}
-    for start in range(0, len(leaves), per_query):
-        group = leaves[start : start + per_query]
-        if group in done:
-            continue
-        secrets = [triggers.leaves[leaf].secret_k for leaf in group]
-        query = reader.trigger(registration.scheme, secrets, triggers.salt)
-        answer = asked.ask(query)
-        written.add(
-            "trigger",
-            query,
-            status=answer.status,
-            leaves=group,
-            raw=answer.raw or None,
-            raw_type=answer.media_type if answer.raw else None,
-            decoded=answer.image,
-        )
-    if not any(line.decoded for line in written.lines):
-        raise SuspectError("suspect: it refused every query", "check its address and the format it takes")
-    if tsa is not None:
-        evidence.close(written, tsa)
+    with Transcript.resume(folder) as written:
+        session = written.session
+        if triggers.session != session:
+            raise InputError(
+                "triggers: of another session than the transcript", "ask the owner for those of yours"
+            )
+        if describe(asked, session.suspect.label) != session.suspect:
+            raise InputError(
+                f"suspect: {asked.endpoint} is not the session's {session.suspect.endpoint}",
+                "ask that one, or draw a new session",
+            )
+        if (written.folder / TRANSCRIPT_TOKEN_FILE).exists():
+            return written
+        interview = Interview(asked, written, pacing or Pacing(), progress or (lambda text: None))
+        for start in range(0, len(leaves), per_query):
+            group = leaves[start : start + per_query]
+            secrets = [triggers.leaves[leaf].secret_k for leaf in group]
+            interview.put("trigger", reader.trigger(registration.scheme, secrets, triggers.salt), group)
+        if not any(line.decoded for line in written.lines):
+            why = f" (the last time: {interview.last_refusal})" if interview.last_refusal else ""
+            raise SuspectError(
+                f"suspect: it refused every query{why}", "check its address and the format it takes"
+            )
+        if tsa is not None:
+            evidence.close(written, tsa)
     return written
 
 

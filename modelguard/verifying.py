@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -33,7 +34,7 @@ from modelguard.evidence import (
 from modelguard.evidence.transcript import INTERRUPTED, SESSION_FILE
 from modelguard.schemes import Reader, reader_of
 from modelguard.statistics import Multiplicity, SignTest, sign_test
-from modelguard.suspects import FolderSuspect, Interview, Pacing, Suspect, as_suspect, write_queries
+from modelguard.suspects import FolderSuspect, Interview, Pacing, Suspect, as_suspect, describe, write_queries
 from modelguard.suspects.base import Pixels
 from modelguard.suspects.cover import cover_photos, cover_query
 
@@ -168,26 +169,26 @@ def verify(
     asked = as_suspect(suspect)
     questions = _Questions(key)
     say = progress or (lambda text: None)
-    digest = getattr(asked, "model_digest", "unknown")
-    info = SuspectInfo(label or type(suspect).__name__, asked.kind, asked.endpoint, digest)
+    info = describe(asked, label or type(suspect).__name__)
     tally = _Tally(questions, alpha, Multiplicity(suspects, registrations, 0), info)
     photos = [] if cover is None else cover_photos(cover)
-    tally.transcript = written = _open(transcript, asked, questions, info, queries, sequential)
-    interview = Interview(asked, written, pacing or Pacing(), say)
     verdict: Verdict | None = None
-    for kind, query, leaves in questions.schedule(written.session, photos):
-        try:
-            tally.add(kind, leaves, interview.put(kind, query, leaves))
-        except BudgetError as error:
-            if verdict is None:  # a look at a session with a fixed end would be one look too many
-                raise
-            say(error.message)
-            break
-        if written.session.sequential and kind == "trigger":
-            verdict = tally.verdict()
-            say(str(verdict))
-            if verdict.match:
+    with _open(transcript, asked, questions, info, queries, sequential) as written:
+        tally.transcript = written
+        interview = Interview(asked, written, pacing or Pacing(), say)
+        for kind, query, leaves in questions.schedule(written.session, photos):
+            try:
+                tally.add(kind, leaves, interview.put(kind, query, leaves))
+            except BudgetError as error:
+                if verdict is None:  # a look at a session with a fixed end would be one look too many
+                    raise
+                say(error.message)
                 break
+            if written.session.sequential and kind == "trigger":
+                verdict = tally.verdict()
+                say(str(verdict))
+                if verdict.match:
+                    break
     verdict = tally.verdict()
     if verdict.refused == verdict.queries and verdict.outcome != "obstructed":
         why = f" (the last time: {interview.last_refusal})" if interview.last_refusal else ""
@@ -302,8 +303,8 @@ class _Tally:
         registration, written = self._questions.registration, self.transcript
         signs, scores = np.concatenate(self._signs), np.concatenate(self._scores)
         test = sign_test(signs, scores, int(self._questions.scheme["levels"]))
-        tried = needed_grind_bits(registration, len(written.session.exclude))
-        tried += written.session.looks_bits(written.lines)
+        # whoever holds the key asks: what a witness signs is charged no more
+        tried = needed_grind_bits(registration, written.session, written.lines, "self")
         counted = Multiplicity(self._declared.suspects, self._declared.registrations, tried)
         outcome: Outcome = "inconclusive"
         if test.p * counted.factor <= Fraction(str(self._alpha)):
@@ -338,6 +339,7 @@ class _Tally:
         return few and rates["trigger"] > _MOST_TRIGGERS
 
 
+@contextmanager
 def _open(
     folder: str | Path | None,
     asked: Suspect,
@@ -345,8 +347,8 @@ def _open(
     info: SuspectInfo,
     queries: int | None,
     sequential: bool,
-) -> Transcript:
-    """Return a new transcript, or the one in `folder` if it is of the session that is wanted."""
+) -> Iterator[Transcript]:
+    """Context with a new transcript, or the one in `folder` if it is of the session that is wanted."""
     stored = isinstance(asked, FolderSuspect)
     if stored and (sequential or queries is not None):
         raise InputError(
@@ -354,11 +356,10 @@ def _open(
             "leave out `queries` and `sequential`",
         )
     if folder is not None and (Path(folder) / SESSION_FILE).exists():
-        old = Transcript.resume(folder)
-        session = asked.session(info) if isinstance(asked, FolderSuspect) else old.session
+        there = Session.load(Path(folder) / SESSION_FILE)
+        session = asked.session(info) if isinstance(asked, FolderSuspect) else there
         count = session.count if queries is None else queries * questions.per_query
         fixed = (questions.registration.record_id, info, session.nonce, count, sequential)
-        there = old.session
         found = (there.registration, there.suspect, there.nonce, there.count, there.sequential)
         names = ("key", "suspect", "stored queries", "queries", "sequential")
         if different := [name for name, one, two in zip(names, fixed, found, strict=True) if one != two]:
@@ -366,18 +367,30 @@ def _open(
                 f"transcript: {folder} is of another session: another {', '.join(different)}",
                 "resume it with the same arguments, or choose a new folder",
             )
-        return old
-    if isinstance(asked, FolderSuspect):
-        session = asked.session(info)
-        if session.registration != questions.registration.record_id:
-            raise InputError(
-                f"answers: {asked.folder} are to queries of another key", "give the key of their queries"
-            )
+        place = Path(folder)
     else:
-        session = questions.draw(info, 1 if queries is None else queries, sequential)
-    if folder is not None:
-        return Transcript.create(check_new(folder, "transcript"), session)
-    temporary = tempfile.mkdtemp(prefix="modelguard-")
-    written = Transcript.create(temporary, session, durable=False)
-    weakref.finalize(written, shutil.rmtree, temporary, ignore_errors=True)
-    return written
+        session = _new_session(asked, questions, info, queries, sequential)
+        place = (
+            Path(tempfile.mkdtemp(prefix="modelguard-"))
+            if folder is None
+            else check_new(folder, "transcript")
+        )
+        Transcript.create(place, session, durable=folder is not None)
+    with Transcript.resume(place, durable=folder is not None) as written:
+        if folder is None:
+            weakref.finalize(written, shutil.rmtree, place, ignore_errors=True)
+        yield written
+
+
+def _new_session(
+    asked: Suspect, questions: _Questions, info: SuspectInfo, queries: int | None, sequential: bool
+) -> Session:
+    """Draw a session, or return that of stored answers."""
+    if not isinstance(asked, FolderSuspect):
+        return questions.draw(info, 1 if queries is None else queries, sequential)
+    session = asked.session(info)
+    if session.registration != questions.registration.record_id:
+        raise InputError(
+            f"answers: {asked.folder} are to queries of another key", "give the key of their queries"
+        )
+    return session

@@ -310,7 +310,7 @@ def test_it_goes_on_while_it_does_not_and_pays_for_each_look(key: Key, owner: Ow
         suspect, key, queries=4, sequential=True, alpha=1e-300, pacing=QUICK, transcript=tmp_path / "t"
     )
     assert (len(suspect.asked), verdict.queries, verdict.outcome) == (5, 4, "inconclusive")
-    assert verdict.multiplicity.grind_bits == 70 + 5  # log2 of 5 * 6, rounded up
+    assert verdict.multiplicity.grind_bits == 70 + 20 + 5  # log2 of C(24, 16) and of 5 * 6, rounded up
     checked = verdict.certify(owner, tmp_path / "evidence")  # at the registered level of 1e-6
     assert (checked.verdict, checked.log10_p_adj) == ("match", verdict.log10_p_adj)
 

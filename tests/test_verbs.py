@@ -308,7 +308,7 @@ def test_a_copy_matches(verdict: Verdict, protected: Protected) -> None:
     assert verdict.test.bits == 128
     assert verdict.test.matches > 115
     assert verdict.log10_p_adj == verdict.multiplicity.adjust(verdict.test.log10_p) < -6
-    assert verdict.multiplicity == Multiplicity(1, 1, 70)
+    assert verdict.multiplicity == Multiplicity(1, 1, 70 + 4)
     assert (verdict.queries, verdict.refused, verdict.alpha) == (1, 0, 1e-6)
     assert verdict.suspect == SuspectInfo("vendor X", "module", "DnCNN")
     assert verdict.registration.record_id == protected.registration.record_id
@@ -369,8 +369,8 @@ def test_more_queries_ask_more_leaves_and_tell_more(protected: Protected, verdic
 
 def test_trials_are_counted(protected: Protected, verdict: Verdict) -> None:
     many = mg.verify(protected.model, protected.key, suspects=1000, registrations=10)
-    assert many.multiplicity == Multiplicity(1000, 10, 70)
-    assert many.log10_p_adj == pytest.approx(many.test.log10_p + 4 + 70 * math.log10(2))
+    assert many.multiplicity == Multiplicity(1000, 10, 70 + 4)  # 15 sets of two leaves among six
+    assert many.log10_p_adj == pytest.approx(many.test.log10_p + 4 + 74 * math.log10(2))
 
 
 def test_a_level_is_kept(protected: Protected) -> None:
@@ -493,7 +493,7 @@ def test_a_witness_signs_for_himself(verdict: Verdict, owner: Owner, stranger: O
 def test_declared_trials_are_in_the_certificate(protected: Protected, owner: Owner, tmp_path: Path) -> None:
     verdict = mg.verify(protected.model, protected.key, suspects=100)
     checked = verdict.certify(owner, tmp_path / "evidence")
-    assert checked.multiplicity == verdict.multiplicity == Multiplicity(100, 1, 70)
+    assert checked.multiplicity == verdict.multiplicity == Multiplicity(100, 1, 70 + 4)
     assert checked.log10_p_adj == verdict.log10_p_adj
 
 
@@ -599,7 +599,7 @@ def test_burnt_leaves_are_not_asked_again(
         leaves = {leaf for line in again.transcript.lines for leaf in line.leaves}
         assert not leaves & set(opened)
         assert again.match
-        assert again.multiplicity.grind_bits == 70 + 4  # 15 sets of two among six
+        assert again.multiplicity.grind_bits == 70 + 7  # 15 sets of two among six, 6 among the other four
     checked = again.certify(owner, tmp_path / "evidence")
     assert mg.check(tmp_path / "evidence", [owner.public]).log10_p_adj == again.log10_p_adj
     last = key.burn(checked.leaves)

@@ -11,6 +11,7 @@ import typer
 
 from modelguard import __version__
 from modelguard.cli.app import USAGE, Commands
+from modelguard.cli.arbiter import arbiter
 from modelguard.cli.attack import attack
 from modelguard.cli.bench import Benchmarks
 from modelguard.cli.certify import certify
@@ -50,6 +51,7 @@ def root(
 
 for command in (demo, protect, attack, verify, certify, check, inspect):
     app.command()(command)
+app.add_typer(arbiter, name="arbiter", help="Examine a suspect without ever holding the secret bits.")
 app.add_typer(owner, name="owner", help="Make signing keys, hand them over, revoke them.")
 app.add_typer(typer.Typer(cls=Benchmarks), name="bench", help="Run a benchmark and record its figures.")
 

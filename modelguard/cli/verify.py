@@ -74,7 +74,7 @@ def verify(
         )
     if export_queries is not None:
         return _export(key, check_new(export_queries, "export-queries"), queries, cover, as_json)
-    asked = _suspect(suspect, weights, jpeg) if suspect is not None else None
+    asked = open_suspect(suspect, weights, jpeg) if suspect is not None else None
 
     from modelguard.evidence import Key
     from modelguard.suspects import Pacing
@@ -128,7 +128,12 @@ def as_record(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _suspect(name: str, weights: Path | None, jpeg: int | None) -> Any:
+def open_suspect(name: str, weights: Path | None, jpeg: int | None = None) -> Any:
+    """Return what SUSPECT names, as `modelguard.verify` takes it.
+
+    Raises:
+        InputError: there is no such suspect, or an option does not fit it.
+    """
     from torch import nn
 
     from modelguard.distortions import Jpeg

@@ -184,7 +184,7 @@ def certify(
     secrets = {leaf: key.leaf(leaf) for leaf in selection}
     responses = _responses(answers(transcript.lines, selection), blobs)
     test = evaluate(registration.scheme, key.salt, secrets, responses, trigger, bits, decode)
-    tried = needed_grind_bits(registration, len(session.exclude)) + session.looks_bits(transcript.lines)
+    tried = needed_grind_bits(registration, session, transcript.lines, mode)
     least = Multiplicity(1, 1, tried)
     closed = transcript_record(session, data)
     predicate = {
@@ -318,7 +318,8 @@ def _check_folder(
 
     tries = claimed["result"]["multiplicity"]
     declared = Multiplicity(tries["suspects"], tries["registrations"], tries["grindBits"])
-    tried = needed_grind_bits(registration, len(session.exclude)) + session.looks_bits(lines)
+    mode = claimed["examiner"]["mode"]
+    tried = needed_grind_bits(registration, session, lines, mode)
     if declared.grind_bits < tried:
         raise EvidenceError("result.multiplicity.grindBits: too few", "ask for a valid certificate")
     for name, value in result_record(test, declared, registration.alpha).items():
@@ -328,7 +329,6 @@ def _check_folder(
     counted = _strictest(declared, multiplicity or declared)
     log10_p_adj = counted.adjust(test.log10_p)
     verdict = verdict_of(test, counted, registration.alpha)
-    mode = claimed["examiner"]["mode"]
     return CheckedEvidence(
         registration=registration,
         verdict=verdict,

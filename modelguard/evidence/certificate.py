@@ -18,7 +18,7 @@ from modelguard.evidence.key import Key, Scheme
 from modelguard.evidence.opening import Opened
 from modelguard.evidence.owner import PublicKey
 from modelguard.evidence.registration import Registration
-from modelguard.evidence.transcript import TRANSCRIPT_FILE, Session
+from modelguard.evidence.transcript import TRANSCRIPT_FILE, Line, Session
 from modelguard.statistics import Multiplicity, SignTest, sign_test
 
 Trigger = Callable[[Scheme, Sequence[bytes], bytes], Array]
@@ -27,6 +27,7 @@ BitsOf = Callable[[Scheme, bytes, bytes], npt.NDArray[np.int8]]
 """bits(scheme, x_b, salt) -> (n,) in {-1, +1}, the secret bits of one leaf."""
 Decode = Callable[[Scheme, Sequence[bytes], bytes, Array], npt.NDArray[np.int64]]
 """decode(scheme, [x_K, ...], salt, response) -> scores of all cells of these leaves; it never sees x_b."""
+_NONCES_BITS = 80  # nobody is assumed to compute more; as for keys
 
 Secrets = Mapping[int, tuple[bytes, bytes]]
 Answer = tuple[tuple[int, ...], str, Array | None]
@@ -157,12 +158,25 @@ def evaluate(
         raise EvidenceError(f"result.{error.message}", error.remedy) from None
 
 
-def needed_grind_bits(registration: Registration, excluded: int) -> int:
-    """Return log2 of the keys and leaf sets an owner could have tried.
+def needed_grind_bits(registration: Registration, session: Session, lines: Sequence[Line], mode: str) -> int:
+    """Return log2, rounded up, of all that could have been tried before a session and in it.
 
-    Naming leaves as used before is a choice as well: all C(n, excluded) sets count as tried.
+    These are the keys before they were committed, the sets of leaves, and the looks of a sequential session.
+    Naming leaves as used before is a choice: all C(n, excluded) sets count. So does the nonce if the owner
+    drew it, who can draw again until the leaves suit: all sets of as many of the other leaves count, though
+    no more than the nonces that can be tried.
+
+    Args:
+        registration: of the key.
+        session: what was fixed before the first question.
+        lines: what was asked.
+        mode: "self" if the owner drew the nonce.
     """
-    return registration.grind_bits + (math.comb(registration.leaves, excluded) - 1).bit_length()
+    sets = math.comb(registration.leaves, len(session.exclude))
+    if mode == "self":
+        free, asked = registration.leaves - len(session.exclude), len(session.asked(registration, lines))
+        sets *= min(math.comb(free, asked), 1 << _NONCES_BITS)
+    return registration.grind_bits + (sets - 1).bit_length() + session.looks_bits(lines)
 
 
 def verdict_of(test: SignTest, multiplicity: Multiplicity, alpha: Decimal) -> str:

@@ -11,9 +11,12 @@ import hashlib
 import os
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError
@@ -33,6 +36,7 @@ from modelguard.evidence.registration import Registration
 TRANSCRIPT_FILE = "transcript.jsonl"
 SESSION_FILE = "session.json"
 PENDING_FILE = "pending.json"
+LOCK_FILE = "session.lock"
 BLOB_FOLDER = "blobs"
 MAX_LINE_BYTES = 1 << 16
 MAX_TRANSCRIPT_BYTES = 64 << 20
@@ -318,7 +322,7 @@ class Transcript:
     """A transcript being written in a folder of its own; each line is on the disk before the next question.
 
     Args:
-        folder: made by `create`; to go on with its session, `resume` it.
+        folder: made by `create`; to ask its session's questions, `resume` it.
         durable: whether each line is on the disk before `add` returns; a folder that is deleted with the
             process need not be.
 
@@ -350,25 +354,45 @@ class Transcript:
         return cls(folder, durable)
 
     @classmethod
-    def resume(cls, folder: str | Path) -> Transcript:
-        """Open a transcript to go on with it, once the process that wrote it is gone.
+    @contextmanager
+    def resume(cls, folder: str | Path, durable: bool = True) -> Iterator[Transcript]:
+        """Context with a transcript to begin or go on with, which nobody else can resume meanwhile.
 
-        A question that was in the air then is recorded as a refusal (`INTERRUPTED`): whether it was answered
-        nobody knows, and an answered question is never asked again.
+        A question that was in the air when an earlier process ended is recorded as a refusal (`INTERRUPTED`):
+        whether it was answered nobody knows, and an answered question is never asked again.
 
         Raises:
+            InputError: another process is in the same context.
             EvidenceError: the folder holds no transcript, or a damaged one.
         """
-        transcript = cls(folder)
-        path = transcript.folder / PENDING_FILE
-        if path.exists():
-            pending = records.loads(read_bounded(path, records.MAX_JSON_BYTES))
-            _PENDING("pending", pending)
-            if pending["seq"] == len(transcript.lines):
-                kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
-                line = Line(pending["seq"], records.utc_now(), kind, request, INTERRUPTED, leaves)
-                transcript._append(line)
-        return transcript
+        if not (Path(folder) / SESSION_FILE).exists():
+            raise EvidenceError(f"transcript: no {SESSION_FILE} in {folder}", "check the path")
+        # the system lets go of the lock when its process ends, however it does
+        lock = FileLock(Path(folder) / LOCK_FILE)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"transcript: another process is asking the questions of {folder}",
+                "wait until it is done, or stop it; then run this again",
+            ) from None
+        try:
+            transcript = cls(folder, durable)
+            transcript._settle()
+            yield transcript
+        finally:
+            lock.release()
+
+    def _settle(self) -> None:
+        path = self.folder / PENDING_FILE
+        if not path.exists():
+            return
+        pending = records.loads(read_bounded(path, records.MAX_JSON_BYTES))
+        _PENDING("pending", pending)
+        if pending["seq"] == len(self.lines):
+            kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
+            line = Line(pending["seq"], records.utc_now(), kind, request, INTERRUPTED, leaves)
+            self._append(line)
 
     @property
     def lines(self) -> tuple[Line, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from modelguard.errors import InputError
+from modelguard.evidence import SuspectInfo
 from modelguard.suspects.base import Answer, Suspect
 from modelguard.suspects.exported import ExportedSuspect
 from modelguard.suspects.folder import FolderSuspect, write_queries
@@ -31,6 +32,7 @@ __all__ = [
     "Service",
     "Suspect",
     "as_suspect",
+    "describe",
     "write_queries",
 ]
 
@@ -67,6 +69,12 @@ def as_suspect(obj: object) -> Suspect:
     raise InputError(
         f"suspect: {kind} cannot be asked", "give an nn.Module, a callable or an object that is a `Suspect`"
     )
+
+
+def describe(suspect: Suspect, label: str) -> SuspectInfo:
+    """Return what records say of a suspect, under a name for people."""
+    digest = getattr(suspect, "model_digest", "unknown")
+    return SuspectInfo(label, suspect.kind, suspect.endpoint, digest)
 
 
 def _named(name: str) -> Suspect:

@@ -18,7 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError, SignatureError
-from modelguard.evidence import Key, Session, Transcript, certify, check_bundle, dsse, prf, register
+from modelguard.evidence import (
+    Key,
+    Line,
+    Session,
+    Transcript,
+    certify,
+    check_bundle,
+    dsse,
+    needed_grind_bits,
+    prf,
+    register,
+)
 from modelguard.evidence import bundle as bundle_module
 from modelguard.statistics import Multiplicity
 
@@ -124,6 +135,7 @@ def test_refusals_alone_prove_nothing(tmp_path, registration, key, examiner, too
 def test_owner_alone_is_mode_self_and_says_so(tmp_path, registration, key, owner, tools, check):
     checked = make(tmp_path, registration, key, owner, tools, tools.marked, mode="self")
     assert checked.verdict == "match"
+    assert checked.multiplicity.grind_bits == 76 + 7  # a nonce drawn again: C(8, 4) = 70 sets
     assert any("owner's word" in limit for limit in checked.limits)
     assert check(tmp_path / "made", [owner.public]) == checked
 
@@ -140,6 +152,35 @@ def test_leaves_used_before_cost_grinding(tmp_path, registration, key, examiner,
     checked = make(tmp_path, registration, key, examiner, tools, tools.marked, exclude={0, 1, 2, 3})
     assert set(checked.leaves) == {4, 5, 6, 7}
     assert checked.multiplicity.grind_bits == 76 + 7  # C(8, 4) = 70 sets
+
+
+def test_a_certificate_of_the_owner_cannot_hide_the_choice_of_a_nonce(
+    tmp_path, registration, key, owner, tools, check
+):
+    make(tmp_path, registration, key, owner, tools, tools.marked, mode="self")
+    path = tmp_path / "made" / CERTIFICATE
+    tools.resign(path, lambda s: s["predicate"]["result"]["multiplicity"].update(grindBits=82), owner)
+    with pytest.raises(EvidenceError, match="grindBits: too few"):
+        check(tmp_path / "made", [owner.public])
+
+
+def test_what_a_nonce_costs_its_owner(tmp_path, folder, owner, tools):
+    key = Key.create(owner, tools.scheme, 256, decoder=tools.decoder, log2_n=1)
+    files = [("weights.safetensors", folder / "weights.safetensors")]
+    registration = register(owner, key, files, tools.info)
+
+    def bits(count, exclude=(), mode="self", sequential=False, asked=0):
+        session = Session.draw(registration, tools.suspect, count, exclude, sequential)
+        groups = [session.leaves(registration)[at : at + 2] for at in range(0, asked, 2)]
+        lines = [Line(seq, "", "trigger", "", 200, leaves) for seq, leaves in enumerate(groups)]
+        return needed_grind_bits(registration, session, lines, mode) - registration.grind_bits
+
+    assert bits(2) == math.ceil(math.log2(math.comb(256, 2)))
+    assert bits(2, mode="witness") == bits(2, mode="arbiter") == 0
+    assert bits(100) == 80  # no one tries more nonces
+    assert bits(2, range(4, 256)) == math.ceil(math.log2(math.comb(256, 4) * math.comb(4, 2)))
+    assert bits(100, range(156)) == bits(100, range(156), "witness")  # all that were left
+    assert bits(40, sequential=True, asked=4) == math.ceil(math.log2(math.comb(256, 4))) + 3
 
 
 def test_reader_may_only_tighten(made, check):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from io import BytesIO
 
@@ -115,7 +117,8 @@ def test_a_question_in_the_air_is_a_refusal_on_resumption_and_only_then(transcri
     transcript.announce("trigger", GREY, [4, 1])
     assert Transcript(transcript.folder).lines == ()
     for _ in range(2):
-        (line,) = Transcript.resume(transcript.folder).lines
+        with Transcript.resume(transcript.folder) as resumed:
+            (line,) = resumed.lines
         assert (line.kind, line.leaves, line.status, line.decoded) == ("trigger", (4, 1), 499, None)
         assert line.request == array_digest(GREY)
 
@@ -123,10 +126,50 @@ def test_a_question_in_the_air_is_a_refusal_on_resumption_and_only_then(transcri
 def test_a_question_answered_or_withdrawn_is_not_in_the_air(transcript):
     transcript.announce("ordinary", GREY)
     transcript.add("ordinary", GREY, decoded=GREY)
-    assert len(Transcript.resume(transcript.folder).lines) == 1
+    with Transcript.resume(transcript.folder) as resumed:
+        assert len(resumed.lines) == 1
     transcript.announce("ordinary", GREY)
     transcript.withdraw()
-    assert len(Transcript.resume(transcript.folder).lines) == 1
+    with Transcript.resume(transcript.folder) as resumed:
+        assert len(resumed.lines) == 1
+
+
+HOLD = """
+import sys, time
+from modelguard.evidence import Transcript
+with Transcript.resume(sys.argv[1]) as transcript:
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_and_a_killed_one_blocks_nobody(transcript):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, transcript.folder], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        transcript.announce("trigger", GREY, [1])  # as the holder would
+        with (
+            pytest.raises(InputError, match=f"another process .* {transcript.folder}"),
+            Transcript.resume(transcript.folder),
+        ):
+            pass
+        assert Transcript(transcript.folder).lines == ()  # what is in the air there was left alone
+    finally:
+        holder.kill()
+        holder.communicate()
+    for _ in range(2):
+        with Transcript.resume(transcript.folder) as resumed:
+            assert len(resumed.lines) == 1
+            with pytest.raises(InputError, match="another process"), Transcript.resume(transcript.folder):
+                pass
+
+
+def test_a_folder_without_a_session_is_not_resumed(tmp_path):
+    with pytest.raises(EvidenceError, match=r"session\.json"), Transcript.resume(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_converted_is_in_the_line(transcript):
