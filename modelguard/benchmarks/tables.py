@@ -312,6 +312,7 @@ TABLES = {
     "transport": Table("trigger_key-*.json", transport, "trigger_key"),
     "robustness": Table("trigger_key-*.json", robustness, "trigger_key"),
     "false-claims": Table("false_claims.json", false_claims, "false_claims"),
+    "calibration": Table("calibration.json", false_claims, "calibration"),
     "carriers": Table("carriers-*.json", carriers, "carriers"),
     "paper": Table("paper_tables-*.json", paper, "paper_tables"),
     "parity": Table("parity-*.json", parity, "parity"),

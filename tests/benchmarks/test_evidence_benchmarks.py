@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from modelguard.benchmarks import bundles, check_cost, grinding, startup, tables, tamper
+from modelguard.benchmarks import bundles, calibration, check_cost, grinding, startup, tables, tamper
 from modelguard.benchmarks.bundles import Made
+from modelguard.evidence import Owner
 from modelguard.schemes import keyed_cells
 from modelguard.suspects import CallableSuspect
 
@@ -28,6 +30,14 @@ def test_mutated_bundles_are_refused_with_errors_of_ours(made: Made) -> None:
     assert outcomes.total() == 150
     assert set(outcomes) <= {"EvidenceError", "MalformedEvidenceError", "SignatureError"}
     assert before == {file: file.read_bytes() for file in made.path.rglob("*") if file.is_file()}
+
+
+def test_a_stranger_goes_the_whole_way_and_shows_nothing(tmp_path: Path) -> None:
+    owner = Owner("Stranger", Ed25519PrivateKey.generate())
+    log10_p, verdict = calibration.claim(owner, CallableSuspect(lambda image: image), tmp_path)
+    assert -6 < log10_p <= 0
+    assert verdict == "inconclusive"
+    assert (tmp_path / "evidence" / "certificate.dsse.json").is_file()
 
 
 def test_a_defect_would_be_seen(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
