@@ -29,7 +29,7 @@ INFO = {
 
 def claim(owner: Owner, suspect: Suspect, folder: Path) -> tuple[float, str]:
     """Commit to a fresh key, register, ask, certify and check; return log10 p and the checked verdict."""
-    scheme = TriggerKey()
+    scheme = TriggerKey(leaves=1, per_query=1)
     public = scheme.public(Contract(1, 1))
     # a cheap salt: what is tested is chance, not an owner who searches
     key = Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
@@ -59,7 +59,7 @@ def main(
     rows = [
         {"suspect": "unmarked host, whole way to a checked bundle", **rejections(values), "matches": matches}
     ]
-    notes = "Clopper-Pearson intervals at 99 %; four leaves, 256 bits, a query"
+    notes = "Clopper-Pearson intervals at 99 %; one leaf of 64 bits a query"
     record.write("calibration", out, rows, seed=0, notes=notes)
 
 
