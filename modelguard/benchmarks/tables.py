@@ -225,7 +225,7 @@ def paper(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         (
             row["table"],
             _host(row["model"]),
-            *(_plain(row[part]) for part in ("case", "paper", "ours", "keyed")),
+            *(_plain(row.get(part)) for part in ("case", "paper", "ours", "keyed")),
         )
         for row in rows
     ]
