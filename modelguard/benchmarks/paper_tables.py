@@ -133,7 +133,7 @@ class Tables:
         return marked, key, result.seconds
 
     def psnr(self, model: nn.Module) -> float:
-        """Return the PSNR on the host's first published set, in bf16: a third of the time, the same 0.01 dB."""
+        """Return the PSNR on the host's first set, in bf16: half the time, within 0.01 dB."""
         with torch.autocast(device_of(model).type, torch.bfloat16):
             return round(self.host.psnr(model, self.tests, self.host.sets[0]), 3)
 
