@@ -1,6 +1,7 @@
 """Networks by name: the hosts `dncnn`, `red`, `vdsr` (DnCNN or VDSR also for super-resolution), and `unet`.
 
 Each constructor takes `pretrained="name"` for weights that ship with the package (see `modelguard.weights`).
+`surrogate(name)` returns an untrained network such as thieves use.
 """
 
 from __future__ import annotations
@@ -8,18 +9,27 @@ from __future__ import annotations
 from torch import nn
 
 from modelguard import weights
+from modelguard.networks.cnet import CNet
 from modelguard.networks.dncnn import DnCNN
 from modelguard.networks.modes import device_of, evaluating
 from modelguard.networks.patchgan import PatchGAN
 from modelguard.networks.red import RED
+from modelguard.networks.resnet_generator import ResNetGenerator
+from modelguard.networks.surrogates import surrogate
+from modelguard.networks.timm_unet import TimmUNet
+from modelguard.networks.transformer_restorer import TransformerRestorer
 from modelguard.networks.unet import UNet
 from modelguard.networks.vdsr import VDSR, Upscaled, bicubic
 
 __all__ = [
     "RED",
     "VDSR",
+    "CNet",
     "DnCNN",
     "PatchGAN",
+    "ResNetGenerator",
+    "TimmUNet",
+    "TransformerRestorer",
     "UNet",
     "Upscaled",
     "bicubic",
@@ -27,6 +37,7 @@ __all__ = [
     "dncnn",
     "evaluating",
     "red",
+    "surrogate",
     "unet",
     "vdsr",
 ]
