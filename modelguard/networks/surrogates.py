@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from modelguard.errors import InputError
 from modelguard.networks.cnet import CNet
 from modelguard.networks.resnet_generator import ResNetGenerator
-from modelguard.networks.timm_unet import TimmUNet
+from modelguard.networks.timm_unet import TimmUNet, library
 from modelguard.networks.transformer_restorer import TransformerRestorer
 from modelguard.networks.unet import UNet
 
@@ -44,18 +45,27 @@ def surrogate(name: str, channels: int = 3) -> nn.Module:
     Raises:
         InputError: there is no such network.
     """
+    return builder(name)(channels)
+
+
+def builder(name: str) -> Callable[[int], nn.Module]:
+    """Return the function of the channels that builds the network called `name`; see `surrogate`."""
     family, _, rest = name.partition("-")
     if family == "timm" and rest:
-        return TimmUNet(channels, rest)
+        library(rest)
+        return lambda channels: TimmUNet(channels, rest)
+    if family not in _FAMILIES:
+        raise InputError(f"network: there is no surrogate {name!r}", f"write {FORMS}")
+    build, width = _FAMILIES[family]
     if rest and not re.fullmatch(r"[1-9]\d{0,3}", rest):
         raise InputError(f"network: {name!r} has no width behind the dash", f"write {FORMS}")
-    width = int(rest) if rest else 64
-    if family == "cnet":
-        return CNet(channels, width)
-    if family in ("res9", "res16"):
-        return ResNetGenerator(channels, int(family.removeprefix("res")), width)
-    if family == "unet":
-        return Residual(UNet(channels, channels, width=width))
-    if family == "transformer":
-        return TransformerRestorer(channels, width if rest else 32)
-    raise InputError(f"network: there is no surrogate {name!r}", f"write {FORMS}")
+    return lambda channels: build(channels, int(rest or width))
+
+
+_FAMILIES: dict[str, tuple[Callable[[int, int], nn.Module], int]] = {
+    "cnet": (CNet, 64),
+    "res9": (lambda channels, width: ResNetGenerator(channels, 9, width), 64),
+    "res16": (lambda channels, width: ResNetGenerator(channels, 16, width), 64),
+    "unet": (lambda channels, width: Residual(UNet(channels, channels, width=width)), 64),
+    "transformer": (TransformerRestorer, 32),
+}

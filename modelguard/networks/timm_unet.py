@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from modelguard.errors import InputError
 from modelguard.networks.unet import reflected
 
+CHOICE = "choose a convolutional network of timm.list_models(), such as resnet18"
+
 
 class TimmUNet(nn.Module):
     """The first three scales of an encoder from timm, and a decoder that leads its features to full size.
@@ -32,21 +34,13 @@ class TimmUNet(nn.Module):
         self, channels: int = 3, encoder: str = "resnet10t", width: int = 32, *, pretrained: bool = False
     ) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError as error:
-            raise InputError(
-                "encoder: timm is not installed", "run pip install 'modelguard-sdk[timm]'"
-            ) from error
+        timm = library(encoder)
         try:
             net: Any = timm.create_model(
                 encoder, features_only=True, out_indices=(0, 1, 2), in_chans=channels, pretrained=pretrained
             )
         except (RuntimeError, AssertionError, AttributeError, ValueError) as error:
-            raise InputError(
-                f"encoder: timm cannot give features of {encoder!r} ({error})",
-                "choose a convolutional network from timm.list_models(), such as resnet18",
-            ) from error
+            raise InputError(f"encoder: {encoder!r} gives no features ({error})", CHOICE) from error
         self.encoder: nn.Module = net
         self.multiple: int = net.feature_info.reduction()[-1]
         coarse, *finer = reversed(net.feature_info.channels())
@@ -70,6 +64,17 @@ class TimmUNet(nn.Module):
             x = merge(_enlarged(x, features) + lateral(features)).relu()
         x = (_enlarged(x, wide) + self.stem(wide)).relu()
         return cast(Tensor, wide + self.tail(self.body(x)))[..., :height, :width]
+
+
+def library(encoder: str) -> Any:
+    """Return timm; raises InputError if it is not installed, or has no such encoder."""
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("encoder: timm is not installed", "pip install 'modelguard-sdk[timm]'") from error
+    if not timm.is_model(encoder):
+        raise InputError(f"encoder: timm has no {encoder!r}", CHOICE)
+    return timm
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:
