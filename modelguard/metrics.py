@@ -45,10 +45,20 @@ def quality(
     Raises:
         InputError: there are no images.
     """
+    made = (
+        task(clean, torch.Generator().manual_seed(mixed_seed(seed, number)))
+        for number, clean in enumerate(images)
+    )
+    return pair_quality(model, made, border=border, with_ssim=with_ssim)
+
+
+def pair_quality(
+    model: nn.Module, pairs: Iterable[tuple[Tensor, Tensor]], *, border: int = 0, with_ssim: bool = False
+) -> Quality:
+    """Measure `model` on ready-made (input, target) pairs, such as `ImagePairs`; see `quality`."""
     parameter = next(model.parameters(), torch.empty(0))
     psnrs, ssims = [], []
-    for number, clean in enumerate(images):
-        degraded, target = task(clean, torch.Generator().manual_seed(mixed_seed(seed, number)))
+    for degraded, target in pairs:
         with evaluating(model):
             answer = model(degraded[None].to(parameter.device, parameter.dtype))
         pair = [to_uint8(x).float().div(255).cpu() for x in (answer[0], target)]

@@ -5,6 +5,9 @@ from modelguard.attacks.finetune import FineTune
 from modelguard.attacks.overwrite import Overwrite
 from modelguard.attacks.prune import Prune
 from modelguard.attacks.quantise import HalfPrecision, Int8
+from modelguard.attacks.surrogate import Surrogate
+from modelguard.attacks.surrogate_matrix import surrogate_cells, surrogate_matrix
+from modelguard.attacks.surrogate_report import SurrogateReport, Survival
 from modelguard.attacks.weight_noise import WeightNoise
 
 __all__ = [
@@ -16,6 +19,11 @@ __all__ = [
     "Loot",
     "Overwrite",
     "Prune",
+    "Surrogate",
+    "SurrogateReport",
+    "Survival",
     "WeightNoise",
     "evaluate",
+    "surrogate_cells",
+    "surrogate_matrix",
 ]

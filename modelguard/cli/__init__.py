@@ -49,8 +49,9 @@ def root(
         raise typer.Exit(USAGE)
 
 
-for command in (demo, protect, attack, verify, certify, check, inspect):
+for command in (demo, protect, verify, certify, check, inspect):
     app.command()(command)
+app.add_typer(attack, name="attack", help="Do to a marked model what a thief would, and see what is left.")
 app.add_typer(arbiter, name="arbiter", help="Examine a suspect without ever holding the secret bits.")
 app.add_typer(owner, name="owner", help="Make signing keys, hand them over, revoke them.")
 app.add_typer(typer.Typer(cls=Benchmarks), name="bench", help="Run a benchmark and record its figures.")

@@ -1,4 +1,7 @@
-"""`modelguard attack`: do to a marked model what a thief would, and measure what is left."""
+"""`modelguard attack`: do to a marked model what a thief would, and measure what is left.
+
+`modelguard attack MODEL` is short for `modelguard attack weights MODEL`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from modelguard.cli.app import MATCH
 from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
 from modelguard.cli.output import emit, note, table
 from modelguard.cli.protect import SIGMA_HELP
+from modelguard.cli.surrogate import surrogate
 from modelguard.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +30,19 @@ QUICK = ("prune", "int8", "fp16", "noise")
 KINDS = ("finetune", *QUICK, "overwrite")
 
 
-def attack(
+class Attacks(TyperGroup):
+    """A group whose command `weights` need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the command in where it is left out."""
+        named = args and args[0] in (*self.commands, *ctx.help_option_names)
+        rest: list[str] = super().parse_args(ctx, args if named else ["weights", *args])
+        return rest
+
+
+def weights(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    weights: Annotated[Path, typer.Option(help=WEIGHTS_HELP)],
+    marked_weights: Annotated[Path, typer.Option("--weights", help=WEIGHTS_HELP)],
     key: Annotated[Path, typer.Option(help="Key file of the mark.")],
     data: Annotated[Path, typer.Option(help="Folder of clean images the thief has.")],
     test: Annotated[
@@ -46,13 +61,13 @@ def attack(
     sigma: Annotated[float | None, typer.Option(min=0, help=SIGMA_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
-    """Attack a marked model, and show its quality and the strength of its mark before and after.
+    """Change a marked model, and show its quality and the strength of its mark before and after.
 
     Each attack starts from the marked model. An attack that ruins the model is no theft: read both columns.
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha: {alpha} is no level", "use a number between 0 and 1, such as 1e-6")
-    marked = load_model(model, weights)
+    marked = load_model(model, marked_weights)
 
     from modelguard.attacks import Loot, evaluate
     from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
@@ -120,3 +135,8 @@ def _attack(kind: str) -> Attack:
         if isinstance(error, InputError):
             raise
         raise InputError(f"kind: {value!r} is no number", f"write {name}={usual:g}, say") from error
+
+
+attack = typer.Typer(cls=Attacks)
+for command in (weights, surrogate):
+    attack.command()(command)

@@ -1,7 +1,10 @@
-"""Images from folders, and the tasks hosts are trained on."""
+"""Images and pairs from folders, and the tasks hosts are trained on."""
 
+from modelguard.datasets.image_pairs import ImagePairs
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
 from modelguard.datasets.patches import Patches
+from modelguard.datasets.rain import RainStreaks
+from modelguard.datasets.ribs import RibBands
 from modelguard.datasets.seeds import mixed_seed
 from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
 
@@ -9,8 +12,11 @@ __all__ = [
     "BicubicLoss",
     "Downscale",
     "GaussianNoise",
+    "ImagePairs",
     "ImageSet",
     "Patches",
+    "RainStreaks",
+    "RibBands",
     "Task",
     "mixed_seed",
     "read_image",

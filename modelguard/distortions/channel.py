@@ -1,7 +1,7 @@
 """Distortions of an answer, as modules on (B, C, H, W) in [0, 1]; the answer has the same shape and range.
 
-`Noise` and `Blur` pass gradients; the others round to 8 bits on the way and pass none. A chain is an
-`nn.Sequential`.
+`Noise`, `Blur` and `Median` pass gradients; the others round to 8 bits on the way and pass none. A chain is
+an `nn.Sequential`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -156,3 +157,29 @@ class Blur(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings."""
         return f"sigma={self.sigma}"
+
+
+class Median(nn.Module):
+    """Median filter, each channel for itself; the image's outermost pixels are repeated beyond its borders.
+
+    Args:
+        size: side of the window in pixels, odd.
+    """
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__()
+        if not (isinstance(size, int) and size >= 1 and size % 2):
+            raise InputError(f"size: {size!r} px have no middle", "use an odd whole number")
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the filtered image."""
+        _check(image)
+        reach = self.size // 2
+        wide = F.pad(image, (reach, reach, reach, reach), mode="replicate")
+        windows = wide.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4)
+        return windows.median(dim=-1).values.clamp(0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"size={self.size}"

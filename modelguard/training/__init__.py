@@ -1,12 +1,14 @@
 """One training loop for everything that learns here, driven by Accelerate."""
 
 from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
+from modelguard.training.early_stopping import EarlyStopping
 from modelguard.training.loop import Backward, Objective, TrainConfig, TrainResult, fit
 from modelguard.training.objectives import imitation, restoration, teacher_answer
 from modelguard.training.precision import resolve_precision
 
 __all__ = [
     "Backward",
+    "EarlyStopping",
     "Objective",
     "TrainConfig",
     "TrainResult",

@@ -33,6 +33,7 @@ Objective = Callable[[nn.Module, Any, Backward], dict[str, Tensor]]
 """Called once a step with (model, batch, backward); calls `backward(loss)` once or more and returns scalars,
 one of them named "loss". Its randomness must come from torch's global generator, seeded at each step."""
 
+OnCheckpoint = Callable[[nn.Module, int], bool | None]
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -95,7 +96,7 @@ def fit(
     run_dir: Path | None = None,
     resume: bool = False,
     progress: str | None = None,
-    on_checkpoint: Callable[[nn.Module, int], None] | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainResult:
     """Train `model` in place on `data`, one pass over consecutive items, Adam and a cosine rate.
 
@@ -113,7 +114,9 @@ def fit(
         run_dir: where checkpoints and `log.jsonl` go; None keeps nothing on disk.
         resume: continue from the checkpoint in `run_dir` if there is one.
         progress: label of a progress bar on the main process; None for silence.
-        on_checkpoint: called on the main process after each checkpoint with the bare model and the step.
+        on_checkpoint: called on the main process before each periodic checkpoint and the last, with the bare
+            model and the step; training ends there if it returns True. After a crash between the two it is
+            called again for the same step and the same weights. See `EarlyStopping`.
 
     Raises:
         InputError: too little data, or a checkpoint of another run.
@@ -244,9 +247,13 @@ class _Run:
         full = len(self.recent) == self.recent.maxlen
         return full and loss > self.config.spike * statistics.median(self.recent)
 
-    def train(
-        self, progress: str | None, on_checkpoint: Callable[[nn.Module, int], None] | None
-    ) -> TrainResult:
+    def _ended(self, on_checkpoint: OnCheckpoint, step: int) -> bool:
+        """Ask the main process; all return what it says."""
+        ended = self.accelerator.is_main_process and on_checkpoint(self.bare, step) is True
+        flag = torch.tensor(float(ended), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item() > 0)
+
+    def train(self, progress: str | None, on_checkpoint: OnCheckpoint | None) -> TrainResult:
         began, config = time.monotonic(), self.config
         step = self.start
         columns = (
@@ -274,10 +281,11 @@ class _Run:
                     self.log.append({"step": step, "lr": config.rate(step - 1) * self.scale, **self.smooth})
                     self._keep()
                 due = step % config.checkpoint_every == 0 or step == config.steps
+                ended = due and on_checkpoint is not None and self._ended(on_checkpoint, step)
                 if due or stop:
                     self._save(step)
-                if due and on_checkpoint is not None and self.accelerator.is_main_process:
-                    on_checkpoint(self.bare, step)
                 if stop:
                     raise KeyboardInterrupt
+                if ended:
+                    break
         return TrainResult(step, time.monotonic() - began, self.smooth, tuple(self.rolled), self.log)

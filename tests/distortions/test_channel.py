@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor, nn
 
-from modelguard.distortions import Blur, Jpeg, Noise, Quantise, Resize
+from modelguard.distortions import Blur, Jpeg, Median, Noise, Quantise, Resize
 from modelguard.errors import InputError
 
 few = settings(max_examples=25, deadline=None)
@@ -25,6 +25,7 @@ distortions = st.one_of(
     st.builds(Resize, st.floats(0.01, 1)),
     st.builds(Noise, st.floats(0, 100), st.integers(0, 9)),
     st.builds(Blur, st.floats(0.1, 8)),
+    st.builds(Median, st.sampled_from([1, 3, 5])),
 )
 
 
@@ -174,6 +175,7 @@ def test_settings_show() -> None:
         (lambda: Noise(-1), "sigma"),
         (lambda: Noise(float("nan")), "sigma"),
         (lambda: Blur(0), "sigma"),
+        (lambda: Median(4), "size"),
     ],
 )
 def test_bad_settings_are_named(build: Callable[[], nn.Module], name: str) -> None:
@@ -181,7 +183,7 @@ def test_bad_settings_are_named(build: Callable[[], nn.Module], name: str) -> No
         build()
 
 
-@pytest.mark.parametrize("distortion", [Quantise(), Jpeg(75), Resize(0.5), Noise(1), Blur(1)])
+@pytest.mark.parametrize("distortion", [Quantise(), Jpeg(75), Resize(0.5), Noise(1), Blur(1), Median(3)])
 def test_other_than_a_batch_of_float_images_is_refused(distortion: nn.Module) -> None:
     for bad in (torch.rand(3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.rand(1, 1, 0, 8)):
         with pytest.raises(InputError, match="image"):
@@ -191,3 +193,17 @@ def test_other_than_a_batch_of_float_images_is_refused(distortion: nn.Module) ->
 def test_jpeg_has_no_alpha() -> None:
     with pytest.raises(InputError, match="not 4"):
         Jpeg(75)(torch.rand(1, 4, 8, 8))
+
+
+def test_a_median_takes_single_dots_away_and_leaves_edges() -> None:
+    image = torch.zeros(1, 1, 12, 12)
+    image[..., 6:] = 1
+    dotted = image.clone()
+    dotted[..., 4, 2], dotted[..., 7, 9] = 1, 0
+    assert torch.equal(Median(3)(dotted), image)
+    assert torch.equal(Median(1)(dotted), dotted)
+
+
+def test_a_median_is_that_of_its_window() -> None:
+    image = torch.rand(2, 3, 7, 9)
+    assert Median(5)(image)[1, 2, 3, 4] == image[1, 2, 1:6, 2:7].median()

@@ -1,0 +1,187 @@
+"""Many thieves of one model: architectures, losses, augmentations and shares, one JSON file each."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from modelguard._files import atomic_write_bytes
+from modelguard.attacks.base import Loot
+from modelguard.attacks.surrogate import Surrogate
+from modelguard.attacks.surrogate_report import Exam, Strength, SurrogateReport
+from modelguard.datasets import ImagePairs, ImageSet
+from modelguard.errors import InputError
+from modelguard.weights import dump_state
+
+SETTINGS = "settings.json"
+
+
+def surrogate_cells(
+    base: Surrogate,
+    networks: Sequence[str],
+    losses: Sequence[str] = ("l1",),
+    augmentations: Sequence[str] = ("none",),
+    shares: Sequence[float] = (1.0,),
+) -> list[Surrogate]:
+    """Return `base` with every combination of these."""
+    return [
+        replace(base, network=network, loss=loss, augmentation=augmentation, share=share)
+        for network, loss, augmentation, share in itertools.product(networks, losses, augmentations, shares)
+    ]
+
+
+def surrogate_matrix(
+    cells: Sequence[Surrogate],
+    model: nn.Module,
+    loot: Loot,
+    test: ImageSet,
+    folder: str | Path,
+    *,
+    host: nn.Module | None = None,
+    strength: Strength | None = None,
+    channels: Mapping[str, nn.Module] | None = None,
+    resume: bool = False,
+    on_cell: Callable[[int, Surrogate], None] | None = None,
+) -> list[SurrogateReport]:
+    """Train every thief and measure him; what is finished stays finished, whatever happens.
+
+    In `folder`, NAME.json is the report of a cell and NAME.safetensors the thief's weights; NAME/ holds the
+    checkpoint of one in training.
+
+    Args:
+        cells: the thieves; `Surrogate.name` tells them apart.
+        model: the protected model; left as it is.
+        loot: images that the thieves have, and the task.
+        test: clean images that they do not have.
+        folder: new or empty, unless `resume`.
+        host: the unmarked model, for the retained part of the mark.
+        strength: returns log10 of the adjusted p-value of the mark in a model.
+        channels: what a thief's service may do to its answers, by name; each is measured beside "none".
+        resume: skip finished cells in `folder` and go on with one in training.
+        on_cell: told the number (from 0) and the cell before each that is not finished.
+
+    Returns:
+        The reports, in the order of `cells`.
+
+    Raises:
+        InputError: two cells of one name; files in the way; files of other settings or of another model; the
+            disk is full, after which `resume` goes on.
+        SuspectError, ModelContractError: the model is not one that maps images to images; see `query`.
+    """
+    names = [cell.name for cell in cells]
+    if len(set(names)) < len(names):
+        raise InputError(f"cells: {max(names, key=names.count)} is there twice", "leave one out")
+    folder = Path(folder)
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"folder: {folder} is not empty", "resume, or choose another folder")
+    exam = Exam(model, Loot(test, loot.task), host, strength)
+    gathered: dict[int, tuple[ImagePairs, str]] = {}
+    reports = []
+    for number, cell in enumerate(cells):
+        if id(cell.mark) not in gathered:
+            pairs = cell.gather(model, loot)
+            gathered[id(cell.mark)] = pairs, _digest(pairs)
+        one = _Cell(cell, *gathered[id(cell.mark)], folder)
+        with _full_disk_named(folder):
+            report = one.finished() if resume else None
+            if report is None:
+                if on_cell is not None:
+                    on_cell(number, cell)
+                report = one.run(exam, channels or {}, resume)
+        reports.append(report)
+    return reports
+
+
+class _Cell:
+    """One thief and his files."""
+
+    def __init__(self, attack: Surrogate, pairs: ImagePairs, digest: str, folder: Path) -> None:
+        self.attack, self.pairs = attack, pairs
+        self.report, self.weights, self.run_dir = (
+            folder / f"{attack.name}{ending}" for ending in (".json", ".safetensors", "")
+        )
+        self.identity: dict[str, Any] = {"settings": _settings(attack), "digest": digest}
+
+    def finished(self) -> SurrogateReport | None:
+        """Return the report if it is there, and of this cell."""
+        if not self.report.is_file():
+            return None
+        try:
+            report = SurrogateReport.from_json(self.report.read_text())
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"folder: {self.report} is no report of a surrogate ({error})", "move it away"
+            ) from error
+        self._check({"settings": report.settings, "digest": report.digest}, self.report)
+        return report
+
+    def run(self, exam: Exam, channels: Mapping[str, nn.Module], resume: bool) -> SurrogateReport:
+        note = self.run_dir / SETTINGS
+        if resume and note.is_file():
+            self._check(json.loads(note.read_text()), self.run_dir)
+        atomic_write_bytes(note, json.dumps(self.identity).encode(), overwrite=True)
+        stolen = self.attack.train(self.pairs, run_dir=self.run_dir, resume=resume)
+        grades = [exam.grade(stolen.model)]
+        grades += [exam.grade(stolen.model, name, channel) for name, channel in channels.items()]
+        report = SurrogateReport(
+            name=self.attack.name,
+            settings=self.identity["settings"],
+            parameters=sum(p.numel() for p in stolen.model.parameters()),
+            pairs=self.attack.count(self.pairs),
+            digest=self.identity["digest"],
+            steps=stolen.steps,
+            best_step=stolen.best_step,
+            seconds=stolen.seconds,
+            protected=exam.protected,
+            survival=tuple(grades),
+        )
+        atomic_write_bytes(self.weights, dump_state(stolen.model), overwrite=True)
+        atomic_write_bytes(self.report, report.to_json().encode(), overwrite=True)
+        shutil.rmtree(self.run_dir)
+        return report
+
+    def _check(self, found: Mapping[str, Any], where: Path) -> None:
+        if found != self.identity:
+            differing = [
+                name
+                for name, value in self.identity["settings"].items()
+                if found["settings"].get(name) != value
+            ]
+            what = f"another {differing[0]}" if differing else "other pairs, from another model or data"
+            raise InputError(f"folder: {where} was made with {what}", "choose another folder")
+
+
+def _settings(attack: Surrogate) -> dict[str, Any]:
+    settings = {one.name: getattr(attack, one.name) for one in fields(attack) if one.compare}
+    start = None if attack.start is None else hashlib.sha256(dump_state(attack.start)).hexdigest()
+    return {**settings, "start": start}
+
+
+def _digest(pairs: ImagePairs) -> str:
+    digest = hashlib.sha256()
+    for image in (*pairs.inputs, *pairs.targets):
+        digest.update(repr(tuple(image.shape)).encode())
+        digest.update(image.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"folder: the disk of {folder} is full; what was finished is kept", "make room, then resume"
+        ) from error

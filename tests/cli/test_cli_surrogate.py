@@ -1,0 +1,93 @@
+"""`modelguard attack surrogate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from workshop import Run, everything_in
+
+WORDS = (
+    "attack", "surrogate", "tinynet:Net", "stolen", "--weights", "protected", "--key", "protected/key.mgkey",
+    "--data", "photos", "--test", "photos", "--steps", "4", "--check-every", "2", "--batch", "2",
+    "--patch", "16",
+)  # fmt: skip
+
+
+def test_a_matrix_leaves_a_report_a_cell_and_prints_them_all(run: Run, workshop: Path) -> None:
+    cells = ("--network", "cnet-4", "--network", "timm-resnet10t", "--augment", "none", "--augment", "all")
+    result = run(*WORDS, *cells, "--channel", "jpeg=75", "--json")
+    assert result.code == 0
+    told = json.loads(result.out)
+    names = [one["name"] for one in told["cells"]]
+    assert names == [
+        f"{net}_l1_{augmentation}" for net in ("cnet-4", "timm-resnet10t") for augmentation in ("none", "all")
+    ]
+    assert everything_in(Path("stolen")) == {
+        f"{name}.{end}" for name in names for end in ("json", "safetensors")
+    }
+    assert told["protected"]["log10_p"] < -6
+    for cell in told["cells"]:
+        assert [one["channel"] for one in cell["survival"]] == ["none", "jpeg=75"]
+        # a trigger key is no mark of ordinary answers, and no thief learns it from them
+        assert {one["verdict"] for one in cell["survival"]} == {"inconclusive"}
+        assert cell["survival"][0]["retained"] is None
+
+
+def test_the_unmarked_model_shows_what_is_kept(run: Run, workshop: Path) -> None:
+    import tinynet
+
+    from modelguard.weights import dump_state
+
+    Path("host.safetensors").write_bytes(dump_state(tinynet.Net()))
+    result = run(*WORDS, "--network", "cnet-4", "--host", "host.safetensors")
+    assert result.code == 0
+    assert "kept" in result.out
+    report = json.loads(Path("stolen/cnet-4_l1_none.json").read_text())
+    assert report["protected"]["retained"] == 1
+    assert f"{report['survival'][0]['psnr']:.2f}" in result.out
+
+
+def test_a_second_run_needs_resume_and_then_does_nothing_twice(run: Run, workshop: Path) -> None:
+    first = run(*WORDS, "--network", "cnet-4", "--json")
+    again = run(*WORDS, "--network", "cnet-4", "--json")
+    assert again.code == 3
+    assert "is not empty" in again.err
+    resumed = run(*WORDS, "--network", "cnet-4", "--json", "--resume")
+    assert resumed.code == 0
+    assert "[1/1]" in first.err
+    assert "[1/1]" not in resumed.err
+    assert json.loads(resumed.out)["cells"] == json.loads(first.out)["cells"]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--network", "gan"), "no surrogate 'gan'"),
+        (("--loss", "l9"), "loss"),
+        (("--augment", "melt"), "augmentation"),
+        (("--share", "2"), "share"),
+        (("--channel", "jpeg"), "channel"),
+        (("--channel", "jpeg=much"), "'much' is no number"),
+        (("--channel", "median=4"), "size"),
+        (("--task", "snow"), "task"),
+        (("--patch", "400"), "patch"),
+        (("--alpha", "2"), "alpha"),
+    ],
+)
+def test_bad_options_are_named(run: Run, workshop: Path, words: tuple[str, ...], part: str) -> None:
+    result = run(*WORDS, *words)
+    assert result.code == 3
+    assert part in result.err
+
+
+def test_attack_names_both_kinds_and_still_takes_a_model(run: Run, workshop: Path) -> None:
+    listed = run("attack", "--help")
+    assert listed.code == 0
+    assert "surrogate" in listed.out
+    assert "weights" in listed.out
+    long = ("attack", "weights", "tinynet:Net", "--weights", "protected", "--key", "protected/key.mgkey")
+    result = run(*long, "--data", "photos", "--kind", "fp16", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["attacks"][0]["attack"] == "fp16"
