@@ -1,4 +1,4 @@
-"""Host models by name: `dncnn`, `red`, `vdsr`, and DnCNN or VDSR used for super-resolution.
+"""Networks by name: the hosts `dncnn`, `red`, `vdsr` (DnCNN or VDSR also for super-resolution), and `unet`.
 
 Each constructor takes `pretrained="name"` for weights that ship with the package (see `modelguard.weights`).
 """
@@ -10,10 +10,26 @@ from torch import nn
 from modelguard import weights
 from modelguard.networks.dncnn import DnCNN
 from modelguard.networks.modes import device_of, evaluating
+from modelguard.networks.patchgan import PatchGAN
 from modelguard.networks.red import RED
+from modelguard.networks.unet import UNet
 from modelguard.networks.vdsr import VDSR, Upscaled, bicubic
 
-__all__ = ["RED", "VDSR", "DnCNN", "Upscaled", "bicubic", "device_of", "dncnn", "evaluating", "red", "vdsr"]
+__all__ = [
+    "RED",
+    "VDSR",
+    "DnCNN",
+    "PatchGAN",
+    "UNet",
+    "Upscaled",
+    "bicubic",
+    "device_of",
+    "dncnn",
+    "evaluating",
+    "red",
+    "unet",
+    "vdsr",
+]
 
 
 def dncnn(
@@ -50,6 +66,21 @@ def vdsr(scale: int | None = None, *, pretrained: str | None = None) -> nn.Modul
         pretrained: name of shipped weights, "sr-234" for all three scales.
     """
     return _finish("vdsr", VDSR(), scale, pretrained)
+
+
+def unet(
+    in_channels: int, out_channels: int, *, levels: int = 7, width: int = 64, pretrained: str | None = None
+) -> nn.Module:
+    """Return the pix2pix U-Net; see `UNet`. No weights of it ship yet.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output image, which is in [0, 1].
+        levels: halvings; light nets use 5.
+        width: feature channels of the first level; light nets use 16.
+        pretrained: name of shipped weights.
+    """
+    return _finish("unet", UNet(in_channels, out_channels, levels, width), None, pretrained)
 
 
 def _finish(family: str, net: nn.Module, scale: int | None, pretrained: str | None) -> nn.Module:
