@@ -1,6 +1,7 @@
 """Images from folders, and the tasks hosts are trained on."""
 
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
+from modelguard.datasets.pairs import Pairs
 from modelguard.datasets.patches import Patches
 from modelguard.datasets.seeds import mixed_seed
 from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
@@ -10,6 +11,7 @@ __all__ = [
     "Downscale",
     "GaussianNoise",
     "ImageSet",
+    "Pairs",
     "Patches",
     "Task",
     "mixed_seed",

@@ -58,7 +58,8 @@ class UNet(nn.Module):
             x = layer(x.relu())
             if skips:
                 x = torch.cat([skips.pop(), x], dim=1)
-        return x[..., :height, :width].sigmoid()
+        # in the input's precision: under autocast a bf16 sigmoid would be coarser than 8 bits
+        return x[..., :height, :width].to(image.dtype).sigmoid()
 
 
 def reflected(image: Tensor, multiple: int) -> Tensor:
