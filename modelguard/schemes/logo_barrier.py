@@ -225,7 +225,7 @@ class Extractor(nn.Module):
         return extractor.eval()
 
 
-class Barrier(nn.Module):
+class LogoBarrier(nn.Module):
     """A host with H behind it, as it is deployed: the same signature, every answer marked. It holds no R."""
 
     def __init__(self, host: Host, embedder: Embedder, mark: int = 0) -> None:
@@ -238,7 +238,7 @@ class Barrier(nn.Module):
         return cast(Tensor, self.embedder(reply.clamp(0, 1), self.number))
 
 
-def protect(host: Host, embedder: Embedder, image: Tensor, mark: int = 0) -> Barrier:
+def protect(host: Host, embedder: Embedder, image: Tensor, mark: int = 0) -> LogoBarrier:
     """Return a copy of `host` with one of H behind it, on its device and in its precision, to be deployed.
 
     Args:
@@ -257,22 +257,28 @@ def protect(host: Host, embedder: Embedder, image: Tensor, mark: int = 0) -> Bar
     if isinstance(host, nn.Module):
         host = deepcopy(host)
         embedder.to(next(host.parameters(), image))
-    return Barrier(host, embedder, mark).eval()
+    return LogoBarrier(host, embedder, mark).eval()
 
 
 def answer(host: Host, images: Tensor, channels: int) -> Tensor:
     """Return what `host` answers to (B, C, H, W) images, rounded to 8 bits, as floats on the CPU.
 
     Raises:
-        ModelContractError: it is no batch of such images, not finite, or far outside [0, 1].
+        ModelContractError: the host fails, or its answer is no such batch, not finite, or far outside [0, 1].
     """
-    if isinstance(host, nn.Module):
-        parameter = next(host.parameters(), images)
-        with evaluating(host):
-            reply = host(images.to(parameter.device, parameter.dtype))
-    else:
-        with torch.no_grad():
-            reply = host(images)
+    try:
+        if isinstance(host, nn.Module):
+            parameter = next(host.parameters(), images)
+            with evaluating(host):
+                reply = host(images.to(parameter.device, parameter.dtype))
+        else:
+            with torch.no_grad():
+                reply = host(images)
+    except Exception as error:
+        raise ModelContractError(
+            f"host: it fails on an input of shape {tuple(images.shape)}: {error}",
+            "give images of its channels and of a size it takes",
+        ) from error
     wanted = (len(images), channels)
     if not isinstance(reply, Tensor) or reply.ndim != 4 or reply.shape[:2] != wanted:
         shape = tuple(reply.shape) if isinstance(reply, Tensor) else type(reply).__name__

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelguard.networks import bicubic
-from modelguard.schemes.logo_barrier import Barrier, Embedder, Extractor, rounded
+from modelguard.schemes.logo_barrier import Embedder, Extractor, LogoBarrier, rounded
 from modelguard.training import Backward, Objective, teacher_answer
 from modelguard.training.losses import Perceptual, least_squares_gan
 
@@ -164,7 +164,7 @@ def total(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]
 
 def imitate(embedder: Embedder, mark: int) -> Objective:
     """Return the objective of a proxy surrogate: L2 to marked images, from inputs."""
-    marking = Barrier(nn.Identity(), embedder, mark).eval()
+    marking = LogoBarrier(nn.Identity(), embedder, mark).eval()
 
     def step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
         a, b = batch

@@ -16,9 +16,9 @@ from modelguard.datasets import ImageSet
 from modelguard.errors import InputError, KeyFileError, ModelContractError, WrongPassphraseError
 from modelguard.networks import DnCNN
 from modelguard.schemes.logo_barrier import (
-    Barrier,
     Embedder,
     Extractor,
+    LogoBarrier,
     Sizes,
     answer,
     identify,
@@ -285,6 +285,6 @@ def test_a_blank_passes_the_papers_rule_for_a_small_logo_and_never_the_centred_o
 
 
 def test_a_copy_of_the_barrier_is_a_barrier() -> None:
-    barrier = Barrier(nn.Identity(), pair()[0]).eval()
+    barrier = LogoBarrier(nn.Identity(), pair()[0]).eval()
     image = torch.rand(1, 1, 20, 20)
     assert torch.equal(copy.deepcopy(barrier)(image), barrier(image))
