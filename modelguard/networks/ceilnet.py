@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from modelguard.networks.unet import reflected
+from modelguard.networks.unet import cut, reflected
 
 DILATIONS = (2, 2, 2, 2, 4, 4, 4, 4, 1)
 
@@ -44,7 +44,7 @@ class CEILNet(nn.Module):
         """Return the picture."""
         height, width = image.shape[-2:]
         picture: Tensor = self.tail(self.body(reflected(image, 2))).relu()
-        return picture[..., :height, :width]
+        return cut(picture, height, width)
 
 
 class _Residual(nn.Module):

@@ -84,7 +84,7 @@ def train(
     *,
     host: Host | None = None,
     overwriter: Embedder | None = None,
-    run_dir: Path | None = None,
+    run_dir: str | Path | None = None,
     resume: bool = False,
     progress: str | None = None,
 ) -> Trained:
@@ -99,7 +99,8 @@ def train(
             domain B, which is what the paper does, and what protects data.
         overwriter: H of another pair, trained with many logos, that marks marked images again in training
             (section 4.5); R must still find ours there, and nothing where only theirs is.
-        run_dir: folder for the pairs and checkpoints of this run.
+        run_dir: folder for the pairs and checkpoints of this run. The checkpoints hold R in the clear: nobody
+            else may enter the folder, and it is to be deleted once R is saved.
         resume: go on with the run in `run_dir`; the result is that of an uninterrupted one.
         progress: label of the progress bars; None for silence.
 
@@ -110,6 +111,8 @@ def train(
         TrainingDivergedError: as `modelguard.training.fit`.
     """
     marks, channels = stack(logos), images.images[0].shape[0]
+    if config.size < 32:
+        raise InputError(f"size: patches of {config.size} px are too small for D", "use 32 px or more")
     if max(marks.shape[-2:]) > config.size:
         raise InputError(
             f"logos: {marks.shape[-2]} x {marks.shape[-1]} px are larger than the patches of {config.size}",
@@ -121,10 +124,12 @@ def train(
         "config": asdict(config),
         "logos": _digest(marks),
         "images": _digest(*images.images),
+        "marked": "ground truth" if host is None else "outputs of a host",
         "overwriter": rival and rival.pair,
     }
-    _claim(run_dir, resume, settings)
-    inputs, targets = _pairs(images, task, config, host, channels, run_dir)
+    folder = None if run_dir is None else Path(run_dir)
+    _claim(folder, resume, settings)
+    inputs, targets = _pairs(images, task, config, host, channels, folder)
     results: dict[str, TrainResult] = {}
 
     def stage(name: str, model: nn.Module, objective: Objective, training: TrainConfig) -> None:
@@ -134,7 +139,7 @@ def train(
             Pairs(inputs, targets, 2**31, seed),
             objective,
             replace(training, seed=seed),
-            run_dir=_folder(run_dir, name),
+            run_dir=_below(folder, name),
             resume=resume,
             progress=progress and f"{progress}: {name}",
         )
@@ -198,6 +203,7 @@ def _claim(run_dir: Path | None, resume: bool, settings: dict[str, Any]) -> None
     """Write down what is trained in `run_dir`, or check that it is what was begun there."""
     if run_dir is None or not _first_process():
         return
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, text = run_dir / "settings.json", json.dumps(settings, indent=1)
     if not path.exists():
         atomic_write_bytes(path, text.encode())
@@ -214,7 +220,7 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _folder(run_dir: Path | None, name: str) -> Path | None:
+def _below(run_dir: Path | None, name: str) -> Path | None:
     if run_dir is None:
         return None
     (run_dir / name).mkdir(exist_ok=True)

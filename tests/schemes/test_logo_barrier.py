@@ -153,9 +153,11 @@ def test_the_barrier_follows_its_host_in_precision_and_is_exported_with_it() -> 
         assert barrier(torch.rand(1, 1, 20, 20, dtype=torch.bfloat16)).dtype == torch.bfloat16
     assert next(embedder.parameters()).dtype == torch.float32
     barrier, image = protect(DnCNN(3, 1, 4), embedder, torch.rand(1, 20, 20)), torch.rand(2, 1, 20, 20)
-    exported = torch.export.export(barrier, (image,)).module()
-    with torch.no_grad():
-        torch.testing.assert_close(exported(image), barrier(image))
+    anything = torch.export.Dim.AUTO
+    exported = torch.export.export(barrier, (image,), dynamic_shapes=({2: anything, 3: anything},)).module()
+    for other in (image, torch.rand(2, 1, 21, 34)):
+        with torch.no_grad():
+            torch.testing.assert_close(exported(other), barrier(other))
 
 
 class Odd(nn.Module):

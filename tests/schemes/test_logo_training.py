@@ -141,6 +141,9 @@ def test_a_run_folder_belongs_to_one_run(photos: ImageSet, tmp_path: Path) -> No
         train([logo(turned=True)], config=config, resume=True)
     with pytest.raises(InputError, match="other settings"):
         train([logo()], config=replace(config, seed=1), resume=True)
+    with pytest.raises(InputError, match="other settings"):
+        train([logo()], config=config, host=nn.Identity(), resume=True)
+    assert (tmp_path / "run").stat().st_mode & 0o077 == 0
     train([logo()], config=config, resume=True)
 
 
@@ -201,6 +204,8 @@ def test_consistency_is_the_papers_mean_over_pairs() -> None:
 
 def test_bad_input_is_refused_before_anything_is_written(photos: ImageSet, tmp_path: Path) -> None:
     train = partial(logo_training.train, run_dir=tmp_path / "run")
+    with pytest.raises(InputError, match="too small for D"):
+        train([logo()], photos, TASK, replace(CONFIG, size=24))
     with pytest.raises(InputError, match="40 x 24 px are larger than the patches of 32"):
         train([torch.ones(1, 40, 24)], photos, TASK, CONFIG)
     colour = Embedder(stack([logo()]), 3, CONFIG.sizes)
