@@ -2,6 +2,7 @@
 
 from modelguard.datasets.image_pairs import ImagePairs
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
+from modelguard.datasets.pairs import Pairs
 from modelguard.datasets.patches import Patches
 from modelguard.datasets.rain import RainStreaks
 from modelguard.datasets.ribs import RibBands
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianNoise",
     "ImagePairs",
     "ImageSet",
+    "Pairs",
     "Patches",
     "RainStreaks",
     "RibBands",

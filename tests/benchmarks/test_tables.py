@@ -145,3 +145,27 @@ def test_a_damaged_result_is_an_error(root: Path) -> None:
     (root / "docs" / "results" / "speed.json").write_text("{")
     with pytest.raises(InputError, match=r"speed\.json"):
         tables.render("speed", root / "docs" / "results")
+
+
+def test_the_papers_barrier_is_shown_with_empty_and_wrong_logos(root: Path) -> None:
+    case = {
+        "case": "own outputs",
+        "mark": 0,
+        "images": 24,
+        "nc": 0.9991,
+        "centred_nc": 0.99,
+        "sr_nc": 1.0,
+        "sr_centred": 0.875,
+        "sr_c": 1.0,
+        "blank_nc": 0.911,
+        "wrong_nc": 0.88,
+        "wrong_centred_nc": 0.1,
+        "psnr": 41.234,
+        "ssim": 0.987,
+        "psnr_to_photo": None,
+    }
+    write(root, "logo_barrier-grey", {"cases": [case, {**case, "mark": 1, "sr_nc": 0.5}]})
+    text = tables.render("logo_barrier", root / "docs" / "results")
+    assert "| grey | own outputs | 41.23 | 0.987 |  | 0.999 | 0.911 | 0.880 | 0.990 | 0.100 | 100 % |" in text
+    assert " | 88 % | 100 % |\n" in text
+    assert "| grey | own outputs, logo 1 |" in text
