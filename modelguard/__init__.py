@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
-    from modelguard.schemes import TriggerKey
+    from modelguard.schemes import Barrier, TriggerKey
     from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
 __all__ = [
+    "Barrier",
     "BicubicLoss",
     "Downscale",
     "GaussianNoise",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Barrier": "schemes",
     "BicubicLoss": "datasets",
     "Downscale": "datasets",
     "GaussianNoise": "datasets",

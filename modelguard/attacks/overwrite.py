@@ -11,7 +11,7 @@ from torch import nn
 from modelguard.attacks.base import Loot, stolen
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
-from modelguard.schemes import Scheme, TriggerKey, probe
+from modelguard.schemes import TrainedScheme, TriggerKey, probe
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Overwrite:
     """
 
     keys: int = 1
-    scheme: Scheme = field(default_factory=TriggerKey)
+    scheme: TrainedScheme = field(default_factory=TriggerKey)
     progress: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
