@@ -3,7 +3,7 @@
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
 from modelguard.datasets.patches import Patches
 from modelguard.datasets.seeds import mixed_seed
-from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
+from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task, Thumbnail
 
 __all__ = [
     "BicubicLoss",
@@ -12,6 +12,7 @@ __all__ = [
     "ImageSet",
     "Patches",
     "Task",
+    "Thumbnail",
     "mixed_seed",
     "read_image",
     "to_uint8",
