@@ -28,7 +28,7 @@ from modelguard.distortions import (
     Resize,
 )
 from modelguard.networks import evaluating
-from modelguard.networks.dbmark import DBMark, DBMarkSizes
+from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
 from modelguard.training import Backward, Objective, TrainConfig, fit
 
 # Table 3 of the paper; the parts are areas, and the crop keeps the size
@@ -125,7 +125,7 @@ def hiding(
 
 
 def validate(
-    net: DBMark, images: Tensor, distortions: dict[str, nn.Module], payloads: int = 4
+    net: DBMarkNet, images: Tensor, distortions: dict[str, nn.Module], payloads: int = 4
 ) -> dict[str, Any]:
     """Return PSNR in dB after rounding to 8 bits, and the bit error rate after each distortion.
 
@@ -150,6 +150,13 @@ def validate(
     return {"psnr": round(psnr, 3), **{name: round(value / payloads, 6) for name, value in errors.items()}}
 
 
+def held_out(folder: Path | None, side: int) -> Tensor:
+    """Return thumbnails to validate on, of a folder or of the shipped photos, (B, 3, side, side)."""
+    images = photos.load(3) if folder is None else ImageSet.from_folder(folder, 3, smallest=side)
+    shrink = Thumbnail(side)
+    return torch.stack([shrink(image, torch.Generator().manual_seed(0))[0] for image in images])
+
+
 def main(
     setting: Annotated[str, typer.Argument(help=f"one of {', '.join(SETTINGS)}")],
     data: Annotated[Path, typer.Option(help="folder of training images")],
@@ -167,26 +174,26 @@ def main(
     growth: Annotated[int | None, typer.Option(help="of the dense sub-nets")] = None,
     layers: Annotated[int | None, typer.Option(help="convolutions of a dense sub-net")] = None,
     width: Annotated[int | None, typer.Option(help="of the message processors")] = None,
+    side: Annotated[int | None, typer.Option(help="of the net's square, in pixels")] = None,
     tile: Annotated[int | None, typer.Option(help="side of the repeated message, in pixels")] = None,
     every: Annotated[int, typer.Option(help="steps between checkpoints and validations")] = 200,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train one codec; weights, `log.jsonl` and `validation.jsonl` go to the run folder."""
     goal = SETTINGS[setting]
-    asked = {"blocks": blocks, "growth": growth, "layers": layers, "width": width, "tile": tile or goal.tile}
-    sizes = replace(PAPER if paper else LIGHT, bits=goal.bits, **{k: v for k, v in asked.items() if v})
+    asked = {"blocks": blocks, "growth": growth, "layers": layers, "width": width, "side": side}
+    changed = {name: value for name, value in asked.items() if value is not None}
+    sizes = replace(PAPER if paper else LIGHT, bits=goal.bits, tile=tile or goal.tile, **changed)
     # Rates of different distortions differ a hundredfold; what explodes does so by a million.
     config = TrainConfig(
         steps, batch, lr, lr_end=lr / 100, seed=seed, checkpoint_every=every, spike=1000.0, rollbacks=10
     )
     torch.manual_seed(seed)
-    net = DBMark(sizes)
+    net = DBMarkNet(sizes)
     images = ImageSet.from_folder(data, 3, smallest=sizes.side)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     covers = Covers(images, sizes.side, steps * batch * processes, seed)
-    held = ImageSet.from_folder(valid, 3) if valid else photos.load(3)
-    shrink = Thumbnail(sizes.side)
-    fixed = torch.stack([shrink(image, torch.Generator().manual_seed(0))[0] for image in held])
+    fixed = held_out(valid, sizes.side)
     run = run or Path("runs") / f"dbmark-{setting}"
     run.mkdir(parents=True, exist_ok=True)
     about = {
@@ -194,11 +201,12 @@ def main(
         "sizes": asdict(sizes),
         "training": asdict(config),
         "psnr": psnr or goal.psnr,
+        "data": f"{len(images)} images of the folder {data.name}",
     }
     (run / "config.json").write_text(json.dumps(about, indent=1) + "\n")
 
     def report(model: nn.Module, step: int) -> None:
-        assert isinstance(model, DBMark)
+        assert isinstance(model, DBMarkNet)
         device = next(model.parameters()).device
         row = {"step": step, **validate(model, fixed.to(device), goal.distortions)}
         print(json.dumps(row), flush=True)

@@ -68,7 +68,7 @@ class DBMarkSizes:
         return int(3 * 4**self.levels)
 
 
-class DBMark(nn.Module):
+class DBMarkNet(nn.Module):
     """Embeds and extracts with the same invertible blocks.
 
     Images are (B, 3, side, side) in [0, 1], of `sizes`; the marked image is unclamped. On extraction the lost

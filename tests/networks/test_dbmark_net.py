@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modelguard.errors import InputError
 from modelguard.networks.coupling import Coupling
-from modelguard.networks.dbmark import DBMark, DBMarkSizes
+from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
 from modelguard.networks.haar import haar, inverse_haar
 from modelguard.networks.senet import InverseProcessor, MessageProcessor
 
@@ -101,7 +101,7 @@ def test_the_log_scale_is_bounded_and_centred() -> None:
 
 def test_a_message_reaches_the_image_and_gradients_reach_both_halves_from_the_start() -> None:
     torch.manual_seed(0)
-    net, image = DBMark(TINY), torch.rand(2, 3, 32, 32)
+    net, image = DBMarkNet(TINY), torch.rand(2, 3, 32, 32)
     bits = torch.randint(0, 2, (2, 8))
     marked, soft = net(image, bits, lambda marked, cover: marked)
     assert not torch.equal(marked[0] - image[0], net.embed(image, 1 - bits)[0] - image[0])
@@ -115,7 +115,7 @@ def test_a_message_reaches_the_image_and_gradients_reach_both_halves_from_the_st
 
 @torch.no_grad()
 def test_extraction_is_a_function_of_the_image() -> None:
-    net, image = DBMark(TINY).eval(), torch.rand(2, 3, 32, 32)
+    net, image = DBMarkNet(TINY).eval(), torch.rand(2, 3, 32, 32)
     assert torch.equal(net.extract(image), net.extract(image))
     torch.testing.assert_close(net.extract(image)[:1], net.extract(image[:1]))
 
@@ -161,7 +161,7 @@ def test_impossible_sizes_are_named(changes: dict[str, int], name: str) -> None:
     ],
 )
 def test_images_of_other_shapes_are_refused(image: Tensor) -> None:
-    net = DBMark(TINY)
+    net = DBMarkNet(TINY)
     calls: list[Callable[[], Tensor]] = [
         lambda: net.embed(image, torch.zeros(1, 8)),
         lambda: net.extract(image),
