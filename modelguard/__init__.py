@@ -15,6 +15,7 @@ from modelguard._version import __version__
 if TYPE_CHECKING:
     from modelguard.arbitrating import open_bits, open_triggers
     from modelguard.checking import check, inspect
+    from modelguard.codecs import DBMark
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Barrier",
     "BicubicLoss",
+    "DBMark",
     "Downscale",
     "GaussianNoise",
     "ImageSet",
@@ -52,6 +54,7 @@ __all__ = [
 _WHERE = {
     "Barrier": "schemes",
     "BicubicLoss": "datasets",
+    "DBMark": "codecs",
     "Downscale": "datasets",
     "GaussianNoise": "datasets",
     "ImageSet": "datasets",
@@ -76,6 +79,7 @@ _WHERE = {
 _ROOMS = {
     "arbitrating",
     "attacks",
+    "codecs",
     "datasets",
     "distortions",
     "errors",

@@ -7,7 +7,7 @@ from modelguard.datasets.patches import Patches
 from modelguard.datasets.rain import RainStreaks
 from modelguard.datasets.ribs import RibBands
 from modelguard.datasets.seeds import mixed_seed
-from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
+from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task, Thumbnail
 
 __all__ = [
     "BicubicLoss",
@@ -20,6 +20,7 @@ __all__ = [
     "RainStreaks",
     "RibBands",
     "Task",
+    "Thumbnail",
     "mixed_seed",
     "read_image",
     "to_uint8",
