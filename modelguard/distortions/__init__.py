@@ -1,4 +1,4 @@
-"""What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and parts that get lost."""
+"""What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and lost parts."""
 
 from modelguard.distortions.channel import Blur, Jpeg, Median, Noise, Quantise, Resize
 from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout

@@ -180,7 +180,7 @@ class Median(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the filtered image."""
-        _check(image)
+        check_images(image)
         reach = self.size // 2
         wide = F.pad(image, (reach, reach, reach, reach), mode="replicate")
         windows = wide.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4)
