@@ -174,7 +174,7 @@ def main(
     proxy_steps: Annotated[int, typer.Option(help="of each proxy and of the innocent surrogate")] = 4_000,
     refine_steps: Annotated[int, typer.Option(help="of the adversarial stage")] = 2_000,
     batch: Annotated[int, typer.Option(help="images a step; the paper has 8")] = 4,
-    lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 1e-3,
     ramp: Annotated[
         int, typer.Option(help="steps over which the embedding loss grows; the paper has 0")
     ] = 3_000,
