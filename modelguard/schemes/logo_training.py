@@ -166,6 +166,9 @@ def train(
 
 def _freeze(net: nn.Module) -> None:
     net.eval().requires_grad_(False)
+    if torch.distributed.is_initialized():  # the last step left each process its own batch statistics
+        for buffer in net.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _rival(overwriter: Embedder, channels: int, size: int) -> Embedder:
@@ -223,7 +226,7 @@ def _first_process() -> bool:
 def _below(run_dir: Path | None, name: str) -> Path | None:
     if run_dir is None:
         return None
-    (run_dir / name).mkdir(exist_ok=True)
+    (run_dir / name).mkdir(parents=True, exist_ok=True)
     return run_dir / name
 
 
