@@ -27,7 +27,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from modelguard import networks
 from modelguard.benchmarks import logos, record
-from modelguard.datasets import GaussianNoise, ImageSet, Pairs, mixed_seed, to_uint8
+from modelguard.datasets import GaussianNoise, ImagePairs, ImageSet, PairDraws, mixed_seed, to_uint8
 from modelguard.evidence import resolve_passphrase
 from modelguard.networks import UNet
 from modelguard.schemes import logo_training
@@ -134,11 +134,11 @@ def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool)
         torch.manual_seed(config.seed + 1)
         net = UNet(channels, channels, config.sizes.levels, config.sizes.width)
     (run / "innocent").mkdir(exist_ok=True)
-    pairs = Pairs(kept["inputs"], kept["targets"], 2**31, config.seed + 1)
+    pairs = ImagePairs(tuple(kept["inputs"]), tuple(kept["targets"]))
     objective = restoration(F.mse_loss)
     fit(
         net.train(),
-        pairs,
+        PairDraws(pairs, 2**31, config.seed + 1),
         objective,
         config.proxy,
         run_dir=run / "innocent",

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from modelguard._files import atomic_write_bytes
-from modelguard.datasets import ImageSet, Pairs, Patches, Task, to_uint8
+from modelguard.datasets import ImagePairs, ImageSet, PairDraws, Patches, Task, to_uint8
 from modelguard.errors import InputError
 from modelguard.networks import PatchGAN, UNet
 from modelguard.schemes.logo_barrier import PAPER, Embedder, Extractor, Host, Sizes, answer, identify, stack
@@ -130,13 +130,14 @@ def train(
     folder = None if run_dir is None else Path(run_dir)
     _claim(folder, resume, settings)
     inputs, targets = _pairs(images, task, config, host, channels, folder)
+    pairs = ImagePairs(tuple(inputs), tuple(targets))
     results: dict[str, TrainResult] = {}
 
     def stage(name: str, model: nn.Module, objective: Objective, training: TrainConfig) -> None:
         seed = config.seed + 1 + len(results)
         results[name] = fit(
             model.train(),
-            Pairs(inputs, targets, 2**31, seed),
+            PairDraws(pairs, 2**31, seed),
             objective,
             replace(training, seed=seed),
             run_dir=_below(folder, name),
