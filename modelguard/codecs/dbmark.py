@@ -58,7 +58,7 @@ class DBMark:
 
     Args:
         net: trained.
-        name: fixes the mask of ids and texts, see `PayloadCode`.
+        name: fixes the mask of ids and texts, see `PayloadCode`; another name reads none of them.
     """
 
     def __init__(self, net: DBMarkNet, name: str) -> None:
@@ -69,8 +69,8 @@ class DBMark:
     def from_pretrained(cls, name: str | Path) -> DBMark:
         """Return the codec with weights that ship, such as "combined-30", or from a safetensors file.
 
-        The sizes of the net are in the file. Its SHA-256 is checked against the card beside it, which a file
-        of yours may lack.
+        The sizes of the net and its name are in the file, which may be renamed. Its SHA-256 is checked against
+        the card beside it, which a file of yours may lack.
 
         Raises:
             InputError: nothing of that name ships, or the file holds no DBMARK net.
@@ -78,18 +78,25 @@ class DBMark:
         """
         shipped = sorted(one.removeprefix(PREFIX) for one in weights.names() if one.startswith(PREFIX))
         if str(name) in shipped:
-            path, name = weights.FOLDER / f"{PREFIX}{name}.safetensors", str(name)
+            path = weights.FOLDER / f"{PREFIX}{name}.safetensors"
         elif Path(name).is_file():
-            path, name = Path(name), Path(name).stem.removeprefix(PREFIX)
+            path = Path(name)
         else:
             raise InputError(
                 f"name: no DBMARK weights {str(name)!r} ship, and no file is called that",
                 f"choose one of {', '.join(shipped)}" if shipped else "train some: see docs/dbmark.md",
             )
         data = weights.read(path)
-        net = DBMarkNet(_sizes(weights.config(data), path))
+        config = weights.config(data)
+        try:
+            net = DBMarkNet(DBMarkSizes(**config["dbmark"]))
+            codec = cls(net, str(config["name"]))
+        except (TypeError, LookupError) as error:
+            raise InputError(
+                f"weights: {path} holds no DBMARK net", "give a file that publish_dbmark has written"
+            ) from error
         weights.load_state(net, data)
-        return cls(net, name)
+        return codec
 
     @property
     def bits(self) -> int:
@@ -246,13 +253,3 @@ def _found(read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> bool:
         and np.array_equal(read.code.encode(message.data), wanted)
         and message.log10_p <= np.log10(ALPHA)
     )
-
-
-def _sizes(config: dict[str, object], path: Path) -> DBMarkSizes:
-    sizes = config.get("dbmark")
-    try:
-        return DBMarkSizes(**sizes)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise InputError(
-            f"weights: {path} holds no DBMARK net", "give a file that train_dbmark has written"
-        ) from error

@@ -52,7 +52,8 @@ def read(path: str | Path) -> Image.Image:
 
 def check_mode(picture: Image.Image, name: str) -> None:
     """Raise InputError unless a picture is one frame of 8-bit grey or RGB."""
-    if getattr(picture, "n_frames", 1) > 1:
+    # an MPO is a photo of a camera with a preview or a gain map behind it
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise InputError(f"image: {name} has {getattr(picture, 'n_frames', 1)} frames", "give single frames")
     if picture.mode not in MODES or "transparency" in picture.info:
         raise InputError(

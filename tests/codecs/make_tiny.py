@@ -22,4 +22,6 @@ if __name__ == "__main__":
     covers = Covers(photos.load(3), sizes.side, config.steps * config.batch, 0)
     fit(net, covers, hiding(sizes.bits, [nn.Identity(), Blur(0.7), Grey()], 24.0), config, progress="tiny")
     about = {"use": "tests only; hides bits visibly", "sizes": asdict(sizes), "training": asdict(config)}
-    weights.publish(net, "tiny", about, Path(__file__).parent, config={"dbmark": asdict(sizes)})
+    weights.publish(
+        net, "tiny", about, Path(__file__).parent, config={"dbmark": asdict(sizes), "name": "tiny"}
+    )

@@ -230,6 +230,9 @@ def test_changed_and_foreign_weight_files_are_refused(tmp_path: Path) -> None:
     shutil.copy(TINY.with_suffix(".json"), tmp_path)
     with pytest.raises(WeightsError, match="card"):
         DBMark.from_pretrained(changed)
+    renamed = tmp_path / "renamed.safetensors"
+    shutil.copy(TINY, renamed)
+    assert np.array_equal(DBMark.from_pretrained(renamed).payload(1), DBMark.from_pretrained(TINY).payload(1))
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(weights.dump_state(torch.nn.Linear(2, 2)))
     with pytest.raises(InputError, match="no DBMARK net"):
