@@ -30,7 +30,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an image can hold.
+    """What an image can hold; of a batch, the worst of each.
 
     Attributes:
         bits: raw bits.
@@ -69,8 +69,8 @@ class DBMark:
     def from_pretrained(cls, name: str | Path) -> DBMark:
         """Return the codec with weights that ship, such as "combined-30", or from a safetensors file.
 
-        The sizes of the net and its name are in the file, which may be renamed. Its SHA-256 is checked against
-        the card beside it, which a file of yours may lack.
+        The sizes of the net and its name are in the file, which may be renamed. Its SHA-256 is checked
+        against the card beside it, which a file of yours may lack.
 
         Raises:
             InputError: nothing of that name ships, or the file holds no DBMARK net.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,18 @@ def photo() -> Tensor:
 
 def pil(photo: Tensor, mode: str = "RGB") -> Image.Image:
     return Image.fromarray(to_uint8(photo).permute(1, 2, 0).numpy()).convert(mode)
+
+
+def png_of_16_bits(side: int) -> bytes:
+    """A black RGB image of 16 bits a channel, which Pillow reads but cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(side * (1 + 6 * side)))
+    chunks = chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def psnr(one: Any, other: Any) -> float:
@@ -179,9 +193,10 @@ def test_bad_files_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> 
     pil(photo).save(tmp_path / "whole.jpg", quality=95)
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:6000])
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "deep.png").write_bytes(png_of_16_bits(64))
     frames = [pil(photo, "P"), pil(photo.flip(1), "P")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    for name in ("half.jpg", "text.png", "moving.gif", "missing.png"):
+    for name in ("half.jpg", "text.png", "deep.png", "moving.gif", "missing.png"):
         with pytest.raises(InputError, match=name):
             codec.extract(tmp_path / name)
 
