@@ -336,7 +336,23 @@ def dbmark_unmarked(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Image codecs beside their peers: -log10 p and bit accuracy by attack."""
+    rows = results[0]["results"]
+    header = ("attack", *(f"{row['codec']} ({row['bits']} bits, {row['psnr']} dB)" for row in rows))
+    lines: list[Row] = [
+        (attack, *(f"{row['surprise'][attack]:.1f} ({100 * row['accuracy'][attack]:.1f} %)" for row in rows))
+        for attack in rows[0]["surprise"]
+    ]
+    speed = (
+        "seconds to embed / extract",
+        *(" / ".join(map(_plain, row["seconds"].values())) for row in rows),
+    )
+    return header, [*lines, speed]
+
+
 TABLES = {
+    "codecs": Table("codecs.json", codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
     "hosts": Table("hosts.json", hosts, "host_quality"),

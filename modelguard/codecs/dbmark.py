@@ -154,7 +154,7 @@ class DBMark:
             raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
         wanted = self.payload(payload)
         given = opened(image)
-        pixels = given.rounded(self._mark(given.colour, wanted, strength))
+        pixels = given.rounded(self.mark(given.colour, wanted, strength))
         for read in self._read(pixels[:, : given.colour.shape[1]].float() / 255):
             self.check(read, wanted, coded=isinstance(payload, (str, int)))
         return like(image, pixels)
@@ -182,7 +182,7 @@ class DBMark:
         """
         given = opened(image)
         wanted = self.payload(2 ** (self.code.data_bits - 1) - 1)
-        marked = given.rounded(self._mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
+        marked = given.rounded(self.mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
         read = self._read(marked)
         squares = (marked - given.colour).pow(2).mean((1, 2, 3)).clamp_min(1e-12)
         return Capacity(
@@ -209,7 +209,14 @@ class DBMark:
                 "raise the strength, or mark a picture with more detail",
             )
 
-    def _mark(self, colour: Tensor, wanted: npt.NDArray[np.uint8], strength: float) -> Tensor:
+    def mark(self, colour: Tensor, wanted: npt.NDArray[np.uint8], strength: float) -> Tensor:
+        """Return marked images, neither rounded nor checked.
+
+        Args:
+            colour: (B, 1 or 3, H, W) in [0, 1].
+            wanted: (bits,) of 0 and 1.
+            strength: see `embed`.
+        """
         marked = []
         bits = torch.from_numpy(wanted)[None]
         for some in _batches(colour):

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from modelguard import photos
-from modelguard.benchmarks import dbmark, publish_dbmark, train_dbmark
+from modelguard.benchmarks import codecs, dbmark, publish_dbmark, train_dbmark
 from modelguard.benchmarks.train_dbmark import COMBINED, Covers, hiding, through, validate
 from modelguard.codecs import DBMark
+from modelguard.errors import InputError
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
 from modelguard.training import TrainConfig, fit
 
@@ -126,3 +127,23 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
     table = render("dbmark", tmp_path)
     assert "| tiny | wrong bits, crop .035 | 3.74 % |" in table
     assert "| tiny | 20 |" in render("dbmark-unmarked", tmp_path)
+
+
+def test_codecs_are_compared_at_one_psnr(tmp_path: Path) -> None:
+    from modelguard.benchmarks.tables import render
+
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "Few").symlink_to(photos.FOLDER)
+    words = ("--tests", tmp_path / "tests", "--set", "Few", "--limit", 2, "--codec", TINY, "--peer", "none")
+    app(codecs.main)(*words, "--psnr", 26, "--out", tmp_path)
+    (row,) = json.loads((tmp_path / "codecs.json").read_text())["results"]
+    assert set(row["accuracy"]) == set(codecs.ATTACKS)
+    assert row["psnr"] == pytest.approx(26, abs=0.5)
+    assert row["accuracy"]["none"] > 0.9
+    assert 0 <= row["surprise"]["rotate 5"] < row["surprise"]["none"] <= 30 * 0.302
+    assert "| modelguard tiny (30 bits, " in render("codecs", tmp_path)
+
+
+def test_unknown_peers_are_named() -> None:
+    with pytest.raises(InputError, match="nonsense"):
+        codecs.contenders(["nonsense"], [])
