@@ -105,11 +105,11 @@ class Barred(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the marked answer."""
         answer = cast(Tensor, self.host(image))
-        shown = answer.float().clamp(0, 1)
+        shown = answer.float().clamp(0.0, 1.0)
         change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
         if self.scale > 1:
             change = F.interpolate(change, scale_factor=float(self.scale), mode="bilinear")
-        return (shown + change).clamp(0, 1).to(answer.dtype)
+        return (shown + change).clamp(0.0, 1.0).to(answer.dtype)
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
@@ -124,8 +124,8 @@ class Barred(nn.Module):
             waves = torch.sin(F.conv2d(coordinates, turns, phases.float() * (math.tau / 256)))
             total = total + F.conv2d(waves, signs.float()[None, :, None, None])
         total = total * math.sqrt(2 / self.signs.numel())
-        gain = ((contrast + 1.5) / 6).clamp(0.25, 1)  # less where it would be seen
-        change = _detail(gain * _detail(total)).clamp(-4, 4)
+        gain = ((contrast + 1.5) / 6).clamp(0.25, 1.0)  # less where it would be seen
+        change = _detail(gain * _detail(total)).clamp(-4.0, 4.0)
         return change * (self.amplitude.float() / 255)
 
 
