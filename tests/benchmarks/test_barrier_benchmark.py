@@ -45,5 +45,5 @@ def test_crops_are_the_centres_of_large_photos(tmp_path: Path) -> None:
 
 def test_a_barrier_is_cheap_beside_its_host(owner: Owner) -> None:
     row = barrier.cost(owner, 1)
-    assert row["share"] == pytest.approx(row["barrier"] / row["host"], abs=1e-3)
+    assert row["share"] == pytest.approx(row["barrier_seconds"] / row["host_seconds"], abs=1e-3)
     assert json.dumps(row)
