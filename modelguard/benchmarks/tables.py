@@ -389,6 +389,53 @@ TABLES = {
     "codecs": Table("codecs.json", codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
+
+
+def _barrier_read(read: list[Result]) -> list[str]:
+    return [
+        f"{one['agree']:.0%}, {one['log10_p_adj_median']:.1f} ({one['matches']} of {one['sessions']})"
+        for one in read
+    ]
+
+
+def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What sessions of ordinary photos show of a barrier, behind channels and where there is none."""
+    every = results[0]["results"]["hosts"]
+    counts = [one["photos"] for one in every[0]["transport"][0]["read"]]
+    header = ("host", "answers", *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p (matches)" for n in counts))
+    return header, [
+        (host["host"], name, *_barrier_read(row["read"]))
+        for host in every
+        for kind, label in (("transport", "channel"), ("innocent", "answers"))
+        for row in host[kind]
+        for name in (row[label],)
+    ]
+
+
+def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What a barrier costs the eye and the clock, and fresh keys on an unmarked host."""
+    found = results[0]["results"]
+    cost, null = found["cost"], found["null"]
+    rows: list[Row] = []
+    for host in found["hosts"]:
+        psnr, ssim = host["psnr"], host["ssim"]
+        rows.append((f"{host['host']}: PSNR, mean and least", f"{psnr['mean']:.2f}, {psnr['least']:.2f} dB"))
+        rows.append((f"{host['host']}: SSIM, mean and least", f"{ssim['mean']:.4f}, {ssim['least']:.4f}"))
+    rows.append((f"time, as a share of {cost['host']}'s", f"{cost['share']:.1%}"))
+    rows += [
+        (
+            f"{null['keys']} fresh keys on an unmarked host: share of p at {name[3:]}",
+            f"{cell['share']:.3f} ({cell['low']:.4f} to {cell['high']:.4f})",
+        )
+        for name, cell in null.items()
+        if name.startswith("at_")
+    ]
+    return ("measure", "figure"), rows
+
+
+TABLES = {
+    "barrier": Table("barrier.json", barrier, "barrier"),
+    "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),
     "hosts": Table("hosts.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
     "fidelity": Table("trigger_key-*.json", fidelity, "trigger_key"),

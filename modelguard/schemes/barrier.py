@@ -41,7 +41,7 @@ class Barrier:
 
     leaves: int = 4
     per_session: int = 4
-    amplitude: float = 2.4
+    amplitude: float = 2.3
 
     decoder: ClassVar[Decoder] = tone_carriers.DECODER
 
@@ -105,17 +105,17 @@ class Barred(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the marked answer."""
         answer = cast(Tensor, self.host(image))
-        shown = answer.float().clamp(0, 1)
+        shown = answer.float().clamp(0.0, 1.0)
         change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
         if self.scale > 1:
             change = F.interpolate(change, scale_factor=float(self.scale), mode="bilinear")
-        return (shown + change).clamp(0, 1).to(answer.dtype)
+        return (shown + change).clamp(0.0, 1.0).to(answer.dtype)
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
         tone = shown.mean(1, keepdim=True)
-        contrast = _mean(_mean((tone - _mean(tone, 2)).abs(), 2), 2) * 255
-        fine = tone_carriers.EDGE * (_mean(_mean(tone, 1), 1) - _mean(_mean(tone, 3), 3)) * 255
+        contrast = _mean(_mean((_mean(tone, 1) - _mean(tone, 4)).abs(), 2), 2) * 255
+        fine = tone_carriers.EDGE * (_mean(_mean(tone, 2), 2) - _mean(_mean(tone, 5), 5)) * 255
         texture = 256 * contrast / (contrast + tone_carriers.CONTRAST)
         coordinates = torch.cat([_mean(_mean(shown, 2), 1) * 255, fine, texture], 1)
         total = torch.zeros_like(tone)
@@ -124,8 +124,8 @@ class Barred(nn.Module):
             waves = torch.sin(F.conv2d(coordinates, turns, phases.float() * (math.tau / 256)))
             total = total + F.conv2d(waves, signs.float()[None, :, None, None])
         total = total * math.sqrt(2 / self.signs.numel())
-        gain = ((contrast + 1.5) / 6).clamp(0.25, 1)  # less where it would be seen
-        change = _detail(gain * _detail(total)).clamp(-4, 4)
+        gain = ((contrast + 3) / 6).clamp(0.5, 1.0)  # less where it would be seen
+        change = _detail(gain * _detail(total)).clamp(-4.0, 4.0)
         return change * (self.amplitude.float() / 255)
 
 
@@ -146,4 +146,4 @@ def _mean(plane: Tensor, radius: int) -> Tensor:
 
 
 def _detail(plane: Tensor) -> Tensor:
-    return plane - _mean(_mean(plane, 2), 2)
+    return plane - _mean(_mean(plane, 3), 3)

@@ -34,12 +34,12 @@ STEPS = 100
 """Steps in which the overlap of the carriers in a photo is taken away."""
 DEFINITION = (  # its digest is in every registration: to change a letter is to make another decoder
     "mg.tone-correlation/1: all in 1/16 grey level, // rounds down, Br is the mean over (2r+1)^2 pixels with "
-    "the border repeated, |.| of contrast V = B2 B2 |L - B2 L|, L the mean of the channels of the answer Y;\n"
-    "coordinates: B1 B2 of each channel, 4 (B1 B1 L - B3 B3 L), 4096 V // (V + 128);\n"
+    "the border repeated, contrast V = B2 B2 |B1 L - B4 L|, L the mean of the channels of the answer Y;\n"
+    "coordinates: B1 B2 of each channel, 4 (B2 B2 L - B5 B5 L), 4096 V // (V + 128);\n"
     "wave(t) = sgn t (128 - t) >> 5 of t mod 128, of (<k, coordinates> >> 8) + phase, phase and k of "
     "SHAKE256 stream W, k signed;\n"
-    "E = A - B6(AQ) Q // (B6(QQ) + 1024), A = L - B2 B2 L and Q likewise of the query, cut at -96 and 96; "
-    "F = M - B2 B2 M of M = E G, G = V + 24 cut to 24 and 96;\n"
+    "E = A - B6(AQ) Q // (B6(QQ) + 1024), A = L - B3 B3 L and Q likewise of the query, cut at -96 and 96; "
+    "F = M - B3 B3 M of M = E G, G = V + 24 cut to 24 and 96;\n"
     "z = <F, waves>; N = <D, D>, D = G (wave - its mean) of every third pixel; "
     "x += ((z << 16) - (N >> 11) x) // (max row of |N| >> 11, + 2^26), 100 times from 0"
 )
@@ -166,9 +166,9 @@ def decode_photo(
         )
     answer = _in_size_of_query(response, query.shape[:2], scale)
     tone = answer.sum(axis=2) // channels
-    contrast = _mean(_mean(np.abs(tone - _mean(tone, 2)), 2), 2)
+    contrast = _mean(_mean(np.abs(_mean(tone, 1) - _mean(tone, 4)), 2), 2)
     gain = np.clip(contrast + 24, 24, 96)
-    fine = EDGE * (_mean(_mean(tone, 1), 1) - _mean(_mean(tone, 3), 3))
+    fine = EDGE * (_mean(_mean(tone, 2), 2) - _mean(_mean(tone, 5), 5))
     texture = 256 * ONE * contrast // (contrast + CONTRAST * ONE)
     planes = [_mean(_mean(answer[..., one], 2), 1) for one in range(channels)]
     coordinates = np.stack([*planes, fine, texture], axis=2)
@@ -213,7 +213,7 @@ def _mean(plane: Integers, radius: int) -> Integers:
 
 def _detail(plane: Integers) -> Integers:
     """Return a picture less its low-passed self."""
-    return plane - _mean(_mean(plane, 2), 2)
+    return plane - _mean(_mean(plane, 3), 3)
 
 
 def _beyond(answer: Integers, query: Integers) -> Integers:

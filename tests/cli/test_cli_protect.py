@@ -114,3 +114,11 @@ def test_ctrl_c_in_mid_training_leaves_nothing(spawn: Run, workshop: Path) -> No
     assert "Traceback" not in result.err
     assert result.out.strip() == ""
     assert everything_in(workshop) == before
+
+
+def test_a_barrier_is_not_trained(run: Run, workshop: Path) -> None:
+    result = run("protect", "tinynet:Net", "out", *NEW_OWNER, "--scheme", "barrier", "--steps", 5)
+    assert result.code == 3
+    assert "steps: a barrier is not trained" in result.err
+    assert run("protect", "tinynet:Net", "out", *NEW_OWNER, "--scheme", "fence").code == 3
+    assert not (workshop / "new.pem").exists()

@@ -269,7 +269,7 @@ def test_tone_carriers_by_hand(vector):
         return list(map(function, *planes))
 
     def detail(plane):
-        return each(int.__sub__, plane, mean(mean(plane, 2), 2))
+        return each(int.__sub__, plane, mean(mean(plane, 3), 3))
 
     def cut(value, low, high):
         return min(max(value, low), high)
@@ -284,9 +284,9 @@ def test_tone_carriers_by_hand(vector):
         for c in range(channels)
     ]
     tone = each(lambda *values: sum(values) // channels, *shown)
-    contrast = mean(mean(each(abs, each(int.__sub__, tone, mean(tone, 2))), 2), 2)
+    contrast = mean(mean(each(abs, each(int.__sub__, mean(tone, 1), mean(tone, 4))), 2), 2)
     gain = [cut(value + 24, 24, 96) for value in contrast]
-    fine = each(lambda a, b: 4 * (a - b), mean(mean(tone, 1), 1), mean(mean(tone, 3), 3))
+    fine = each(lambda a, b: 4 * (a - b), mean(mean(tone, 2), 2), mean(mean(tone, 5), 5))
     texture = [4096 * value // (value + 128) for value in contrast]
     coordinates = list(zip(*(mean(mean(one, 2), 1) for one in shown), fine, texture, strict=True))
 

@@ -61,7 +61,7 @@ def test_one_photo_shows_the_mark_and_hardly_changes(owner: Owner, channels: int
     unmarked = asked(host, 4, channels)[1]
     error = np.square(answer.astype(float) - unmarked).mean()
     assert 10 * np.log10(255**2 / error) > 42
-    assert abs(answer.astype(int) - unmarked).max() <= 4 * 2.4 + 1
+    assert abs(answer.astype(int) - unmarked).max() <= 4 * 2.3 + 1
     assert agreement(key, query, unmarked).matches < 160
     assert agreement(barred(host, owner, channels)[1], query, answer).matches < 160
 
@@ -95,7 +95,7 @@ def test_it_turns_and_moves_with_the_picture(owner: Owner) -> None:
     for act in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.rot90(1, (2, 3))):
         assert torch.allclose(model.residual(act(image)), act(change), atol=2e-4)
     inner = model.residual(image[..., 20:, 20:])
-    assert torch.allclose(inner[..., 16:, 16:], change[..., 36:, 36:], atol=2e-4)
+    assert torch.allclose(inner[..., 24:, 24:], change[..., 44:, 44:], atol=2e-4)
 
 
 def test_the_mean_of_many_changes_is_no_mark(owner: Owner) -> None:
@@ -127,7 +127,7 @@ def test_its_state_is_loaded_into_a_shell(owner: Owner) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         host, other = DnCNN(3, 1, 4), DnCNN(3, 1, 4)
-    model, key = barred(host.eval(), owner)
+    model, _ = barred(host.eval(), owner)
     assert model.host is host
     again = Barred(other, 1, 1, 4)
     load_state(again, dump_state(model))

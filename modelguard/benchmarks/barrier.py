@@ -1,0 +1,221 @@
+"""A barrier: what it costs the eye and the clock, and from how many ordinary photos it is read."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from modelguard.benchmarks import hosts, record
+from modelguard.datasets import to_uint8
+from modelguard.datasets.images import SUFFIXES, read_image
+from modelguard.distortions import Blur, Jpeg, Noise, Resize
+from modelguard.errors import InputError
+from modelguard.evidence import Key, Owner
+from modelguard.networks import dncnn, evaluating
+from modelguard.schemes import Barrier, Contract, tone_carriers
+from modelguard.statistics import Multiplicity, SignTest, clopper_pearson, sign_test
+from modelguard.suspects.base import Pixels
+
+SIDE = 256
+COUNTS = (1, 3, 8)
+SEARCHED = Multiplicity(1, 1, 60)
+"""What a key without a timestamp is charged for keys that could have been tried."""
+LEVELS = (0.05, 0.01, 0.001)
+CHANNELS: dict[str, Callable[[], nn.Module]] = {
+    "8 bit": nn.Identity,
+    "JPEG 75": lambda: Jpeg(75),
+    "noise 5": lambda: Noise(5),
+    "resize 0.5": lambda: Resize(0.5),
+    "blur 1": lambda: Blur(1),
+}
+
+
+class Median(nn.Module):
+    """The 3 x 3 median filter: an algorithm without parameters."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (B, C, H, W) for (B, C, H, W)."""
+        padded = nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        near = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
+        return near.median(4).values
+
+
+def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
+    """Return the centres, 256 x 256, of the first photos of a folder that are large enough.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    found: list[Tensor] = []
+    for path in sorted(one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES):
+        image = read_image(path, channels)
+        top, left = ((side - SIDE) // 2 for side in image.shape[1:])
+        if min(top, left) >= 0:
+            found.append(image[:, top : top + SIDE, left : left + SIDE])
+        if len(found) == count:
+            return found
+    raise InputError(
+        f"photos: {len(found)} of {SIDE} px or more in {folder}, {count} are needed", "give another folder"
+    )
+
+
+def fresh_key(owner: Owner, channels: int) -> Key:
+    """Return a new key with a cheap salt."""
+    scheme = Barrier()
+    public = scheme.public(Contract(channels, 1))
+    return Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
+
+
+def scores(key: Key, photo: Tensor, answer: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the scores of one answer, of all leaves."""
+    secrets = [key.leaf(index)[0] for index in range(key.leaves)]
+    return tone_carriers.decode_photo(key.scheme, secrets, key.salt, pixels(photo), pixels(answer))
+
+
+def pixels(image: Tensor) -> Pixels:
+    """Return (C, H, W) as uint8 (H, W, C)."""
+    array: Pixels = to_uint8(image).permute(1, 2, 0).contiguous().numpy()
+    return array
+
+
+def test_of(key: Key, read: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> SignTest:
+    """Return the test of the scores of some photos."""
+    signs = [tone_carriers.bits(key.scheme, key.leaf(index)[1], key.salt) for index in range(key.leaves)]
+    return sign_test(np.concatenate(signs), np.sum(read, axis=0), int(key.scheme["levels"]))
+
+
+def readings(key: Key, read: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> Iterator[dict[str, Any]]:
+    """Yield what sessions of 1, 3 and 8 photos show, the photos taken in disjoint groups."""
+    for count in COUNTS:
+        tests = [test_of(key, read[at : at + count]) for at in range(0, len(read) - count + 1, count)]
+        adjusted = [SEARCHED.adjust(test.log10_p) for test in tests]
+        yield {
+            "photos": count,
+            "sessions": len(tests),
+            "agree": round(statistics.mean(test.matches / test.bits for test in tests), 3),
+            "log10_p_adj_median": round(statistics.median(adjusted), 1),
+            "log10_p_adj_worst": round(max(adjusted), 1),
+            "matches": sum(one <= -6 for one in adjusted),
+        }
+
+
+def measure(name: str, host: nn.Module, photos: list[Tensor], owner: Owner) -> dict[str, Any]:
+    """Return one host's fidelity, transport and innocents.
+
+    Args:
+        name: of the host.
+        host: takes the photos as they are.
+        photos: (C, 256, 256).
+        owner: of the keys.
+    """
+    channels = photos[0].shape[0]
+    key, other = fresh_key(owner, channels), fresh_key(owner, channels)
+    with evaluating(host):
+        plain = [host(photo[None])[0].clamp(0, 1) for photo in photos]
+    model = Barrier().attach(nn.Identity(), key)  # the host is asked once, its barrier alone here
+    with evaluating(model):
+        marked = [model(answer[None])[0] for answer in plain]
+    pairs = [[to_uint8(x)[None].float() / 255 for x in pair] for pair in zip(marked, plain, strict=True)]
+    psnr = [float(peak_signal_noise_ratio(one, two, data_range=1.0)) for one, two in pairs]
+    ssim = [float(structural_similarity_index_measure(one, two, data_range=1.0)) for one, two in pairs]  # type: ignore[arg-type]
+    transport = []
+    for label, make in CHANNELS.items():
+        channel = make()
+        with torch.no_grad():
+            read = [
+                scores(key, photo, channel(to_uint8(answer)[None] / 255)[0])
+                for photo, answer in zip(photos, marked, strict=True)
+            ]
+        transport.append({"channel": label, "read": list(readings(key, read))})
+    innocent = []
+    for label, secret, answers in (
+        ("unmarked host", key, plain),
+        ("another owner's mark", other, marked),
+        ("the photos themselves", key, photos),
+    ):
+        read = [scores(secret, *pair) for pair in zip(photos, answers, strict=True)]
+        innocent.append({"answers": label, "read": list(readings(secret, read))})
+    return {
+        "host": name,
+        "photos": len(photos),
+        "psnr": {"mean": round(statistics.mean(psnr), 2), "least": round(min(psnr), 2)},
+        "ssim": {"mean": round(statistics.mean(ssim), 4), "least": round(min(ssim), 4)},
+        "transport": transport,
+        "innocent": innocent,
+    }
+
+
+def null(host: nn.Module, photos: list[Tensor], owner: Owner, keys: int) -> dict[str, Any]:
+    """Return how often fresh keys are rejected on an unmarked host, one photo each."""
+    with evaluating(host):
+        answers = [host(photo[None])[0] for photo in photos]
+    found = []
+    for number in range(keys):
+        key, at = fresh_key(owner, photos[0].shape[0]), number % len(photos)
+        found.append(float(test_of(key, [scores(key, photos[at], answers[at])]).p))
+    levels = {}
+    for level in LEVELS:
+        rejected = sum(p <= level for p in found)
+        low, high = clopper_pearson(rejected, keys, 0.99)
+        levels[f"at_{level}"] = {"share": rejected / keys, "low": round(low, 4), "high": round(high, 4)}
+    return {"keys": keys, **levels, "lowest_p": min(found)}
+
+
+def cost(owner: Owner, runs: int) -> dict[str, Any]:
+    """Return seconds of DnCNN and of the barrier behind it at 256 x 256, medians of interleaved runs."""
+    host, image = dncnn(pretrained="denoise-25"), torch.rand(1, 1, SIDE, SIDE)
+    model = Barrier().attach(nn.Identity(), fresh_key(owner, 1))
+    seconds: dict[str, list[float]] = {"host": [], "barrier": []}
+    with evaluating(host):
+        for _ in range(runs + 1):
+            for name, one in (("host", host), ("barrier", model)):
+                began = time.process_time()
+                one(image)
+                seconds[name].append(time.process_time() - began)
+    took = {name: round(statistics.median(values[1:]), 4) for name, values in seconds.items()}
+    share = round(took["barrier"] / took["host"], 4)
+    return {"host": "DnCNN", "host_seconds": took["host"], "barrier_seconds": took["barrier"], "share": share}
+
+
+def main(
+    tests: hosts.Tests,
+    sets: Annotated[str, typer.Option(help="test set with photos of 256 px or more")] = "Kodak24",
+    count: Annotated[int, typer.Option(help="photos", min=8)] = 8,
+    keys: Annotated[int, typer.Option(help="fresh keys on an unmarked host")] = 200,
+    out: record.Out = Path("docs/results"),
+) -> None:
+    """Measure fidelity, sessions of 1, 3 and 8 photos, transport, innocents, fresh keys and cost."""
+    hosts.reproducible()
+    owner = Owner("Benchmark", Ed25519PrivateKey.generate())
+    grey, colour = (crops(tests / sets, channels, count) for channels in (1, 3))
+    denoiser = dncnn(pretrained="denoise-25")
+    result = {
+        "set": sets,
+        "hosts": [
+            measure("DnCNN, grey", denoiser, grey, owner),
+            measure("median filter, colour", Median(), colour, owner),
+        ],
+        "null": null(Median(), [one[:, :128, :128] for one in grey[:8]], owner, keys),
+        "cost": cost(owner, 5),
+    }
+    record.write(
+        "barrier",
+        out,
+        result,
+        seed=0,
+        notes="256 bits; clean photos, 256 px, as queries; 60 bits of search charged; fresh keys",
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
