@@ -32,8 +32,12 @@ def surrogate(
     data: Annotated[Path, typer.Option(help="Folder of clean images the thief has.")],
     test: Annotated[Path, typer.Option(help="Folder of clean images that he does not have, to measure on.")],
     host: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the unmarked model; needed to see what part of the mark is left."),
+        str | None,
+        typer.Option(
+            metavar="MODEL|FILE",
+            help="The unmarked model: another MODEL, or weights for this one. Needed to see what part of the "
+            "mark is left.",
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -166,10 +170,10 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _unmarked(name: str, marked: nn.Module, weights: Path | None) -> nn.Module | None:
+def _unmarked(name: str, marked: nn.Module, host: str | None) -> nn.Module | None:
     """Return the unmarked model: that of --host, or the one that the marked model shows as `host`."""
-    if weights is not None:
-        return load_model(name, weights)
+    if host is not None:
+        return load_model(name, Path(host)) if Path(host).exists() else load_model(host)
     from torch import nn
 
     shown = getattr(marked, "host", None)

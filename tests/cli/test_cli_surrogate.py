@@ -46,6 +46,8 @@ def test_the_unmarked_model_shows_what_is_kept(run: Run, workshop: Path) -> None
     assert "kept" in result.out
     report = json.loads(Path("stolen/cnet-4_l1_none.json").read_text())
     assert report["protected"]["retained"] == 1
+    named = run(*WORDS, "--network", "cnet-5", "--host", "tinynet:Net", "--resume", "--json")
+    assert json.loads(named.out)["protected"] == report["protected"] | {"fidelity": None}
     assert f"{report['survival'][0]['psnr']:.2f}" in result.out
 
 
@@ -74,6 +76,7 @@ def test_a_second_run_needs_resume_and_then_does_nothing_twice(run: Run, worksho
         (("--task", "snow"), "task"),
         (("--patch", "400"), "patch"),
         (("--alpha", "2"), "alpha"),
+        (("--host", "nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )
 def test_bad_options_are_named(run: Run, workshop: Path, words: tuple[str, ...], part: str) -> None:
