@@ -59,21 +59,27 @@ class UNet(nn.Module):
             if skips:
                 x = torch.cat([skips.pop(), x], dim=1)
         # in the input's precision: under autocast a bf16 sigmoid would be coarser than 8 bits
-        return x[..., :height, :width].to(image.dtype).sigmoid()
+        return cut(x, height, width).to(image.dtype).sigmoid()
 
 
 def reflected(image: Tensor, multiple: int) -> Tensor:
     """Extend (..., H, W) at the bottom and right by reflection until both sides are multiples of `multiple`.
 
-    Sides shorter than what is missing are reflected more than once, which `F.pad` cannot.
+    Sides shorter than what is missing are reflected more than once, which `F.pad` cannot. Nothing here and in
+    `cut` depends on whether anything is missing, so that an exported net takes images of all sizes.
     """
     for dim in (-2, -1):
         size = image.shape[dim]
-        missing = -size % multiple
-        if missing:
-            period = max(2 * size - 2, 1)
-            place = torch.arange(size + missing, device=image.device) % period
-            image = image.index_select(dim, torch.minimum(place, period - place) % size)
+        period = max(2 * size - 2, 1)
+        place = torch.arange(size + -size % multiple, device=image.device) % period
+        image = image.index_select(dim, torch.minimum(place, period - place) % size)
+    return image
+
+
+def cut(image: Tensor, height: int, width: int) -> Tensor:
+    """Return the first rows and columns of (..., H, W): the inverse of `reflected`."""
+    for dim, size in ((-2, height), (-1, width)):
+        image = image.index_select(dim, torch.arange(size, device=image.device))
     return image
 
 
