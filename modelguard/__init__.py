@@ -15,16 +15,19 @@ from modelguard._version import __version__
 if TYPE_CHECKING:
     from modelguard.arbitrating import open_bits, open_triggers
     from modelguard.checking import check, inspect
+    from modelguard.codecs import DBMark
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
-    from modelguard.schemes import TriggerKey
+    from modelguard.schemes import Barrier, TriggerKey
     from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
 __all__ = [
+    "Barrier",
     "BicubicLoss",
+    "DBMark",
     "Downscale",
     "GaussianNoise",
     "ImageSet",
@@ -49,7 +52,9 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Barrier": "schemes",
     "BicubicLoss": "datasets",
+    "DBMark": "codecs",
     "Downscale": "datasets",
     "GaussianNoise": "datasets",
     "ImageSet": "datasets",
@@ -74,6 +79,7 @@ _WHERE = {
 _ROOMS = {
     "arbitrating",
     "attacks",
+    "codecs",
     "datasets",
     "distortions",
     "errors",

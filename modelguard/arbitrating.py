@@ -28,8 +28,9 @@ from modelguard.evidence import (
     load_roots,
 )
 from modelguard.evidence.opening import TRANSCRIPT_TOKEN_FILE
-from modelguard.schemes import reader_of
+from modelguard.schemes import PhotoReader, TriggerReader, reader_of
 from modelguard.suspects import Interview, Pacing, as_suspect, describe
+from modelguard.suspects.photos import PhotoQueries, Photos
 
 __all__ = ["Bits", "Opened", "Triggers", "ask", "certify", "draw", "open_bits", "open_triggers"]
 
@@ -53,7 +54,7 @@ def draw(
         suspect: who will be asked: a module, a callable or any `Suspect`.
         trust: public keys of the owner, if `registration` is a file.
         tsa_roots: PEM files with the roots of timestamp authorities the examiner believes in, likewise.
-        queries: how many images will be sent.
+        queries: how many triggers, or photos of a mark that is read from photos, will be sent.
         label: name of the suspect in the record.
         exclude: leaves the owner says were used before; every choice of such leaves counts as a trial.
 
@@ -64,8 +65,10 @@ def draw(
     if not isinstance(registration, Registration):
         registration = Registration.load(registration, trust, load_roots(tsa_roots))
     info = describe(as_suspect(suspect), label or type(suspect).__name__)
-    count = queries * int(registration.scheme["perQuery"])
-    return Transcript.create(folder, Session.draw(registration, info, count, exclude))
+    scheme, photos = registration.scheme, isinstance(reader_of(registration), PhotoReader)
+    count = int(scheme["perSession"]) if photos else queries * int(scheme["perQuery"])
+    session = Session.draw(registration, info, count, exclude, photos=queries if photos else 0)
+    return Transcript.create(folder, session)
 
 
 def open_triggers(key: Key, session: Session | str | Path) -> Triggers:
@@ -93,6 +96,7 @@ def ask(
     tsa: TimestampAuthority | None = None,
     *,
     pacing: Pacing | None = None,
+    photos: Photos | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Transcript:
     """Ask a suspect with opened triggers: the examiner's second step. Run it again to go on after a crash.
@@ -105,6 +109,8 @@ def ask(
         transcript: that `draw` made, or its folder.
         tsa: stamps the finished transcript, so that it can be shown that the bits were opened afterwards.
         pacing: how fast and how often is asked, and when to stop; default `Pacing()`.
+        photos: ordinary photos of the examiner's choice, a folder or an ImageSet, for a mark that is read
+            from photos.
         progress: is told of refusals and waits, a line each.
 
     Returns:
@@ -118,7 +124,12 @@ def ask(
     """
     folder = transcript.folder if isinstance(transcript, Transcript) else transcript
     asked, registration, leaves = as_suspect(suspect), triggers.registration, tuple(triggers.leaves)
-    reader, per_query = reader_of(registration), int(registration.scheme["perQuery"])
+    reader, scheme = reader_of(registration), registration.scheme
+    if isinstance(reader, PhotoReader) != (photos is not None):
+        raise InputError(
+            f"photos: {'none' if photos is None else 'given'} for a mark of {scheme['id']}",
+            "give them for a mark that is read from photos, and for no other",
+        )
     with Transcript.resume(folder) as written:
         session = written.session
         if triggers.session != session:
@@ -133,10 +144,17 @@ def ask(
         if (written.folder / TRANSCRIPT_TOKEN_FILE).exists():
             return written
         interview = Interview(asked, written, pacing or Pacing(), progress or (lambda text: None))
-        for start in range(0, len(leaves), per_query):
-            group = leaves[start : start + per_query]
-            secrets = [triggers.leaves[leaf].secret_k for leaf in group]
-            interview.put("trigger", reader.trigger(registration.scheme, secrets, triggers.salt), group)
+        if isinstance(reader, PhotoReader) and photos is not None:
+            chosen = PhotoQueries(photos, reader.fitted, int(scheme["channels"]), session)
+            chosen.check_begun(written.lines)
+            for number in range(len(chosen)):
+                interview.put("photo", chosen[number])
+        elif isinstance(reader, TriggerReader):
+            per_query = int(scheme["perQuery"])
+            for start in range(0, len(leaves), per_query):
+                group = leaves[start : start + per_query]
+                secrets = [triggers.leaves[leaf].secret_k for leaf in group]
+                interview.put("trigger", reader.trigger(scheme, secrets, triggers.salt), group)
         if not any(line.decoded for line in written.lines):
             why = f" (the last time: {interview.last_refusal})" if interview.last_refusal else ""
             raise SuspectError(

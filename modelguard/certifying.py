@@ -18,7 +18,7 @@ from modelguard.evidence import (
     load_statements,
 )
 from modelguard.evidence import certify as certify_session
-from modelguard.schemes import reader_of
+from modelguard.schemes import PhotoReader, TriggerReader, reader_of
 from modelguard.statistics import Multiplicity
 
 
@@ -69,9 +69,10 @@ def certify(
         transcript=transcript if isinstance(transcript, Transcript) else Transcript(transcript),
         examiner=examiner,
         mode=mode,
-        trigger=reader.trigger,
+        trigger=reader.trigger if isinstance(reader, TriggerReader) else None,
         bits=reader.bits,
-        decode=reader.decode,
+        decode=reader.decode if isinstance(reader, TriggerReader) else None,
+        decode_photo=reader.decode_photo if isinstance(reader, PhotoReader) else None,
         multiplicity=Multiplicity(suspects, registrations, registration.grind_bits),
         tsa=tsa,
         revocations=load_statements(revocations),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelguard.errors import InputError, MalformedEvidenceError
+from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError
 from modelguard.evidence import (
     CheckedEvidence,
     PublicKey,
@@ -51,6 +51,7 @@ def check(
         trigger=_step("trigger"),
         bits=_step("bits"),
         decode=_step("decode"),
+        decode_photo=_step("decode_photo"),
         multiplicity=Multiplicity(suspects, registrations, 0),
         roots=load_roots(tsa_roots),
         revocations=load_statements(revocations),
@@ -78,8 +79,13 @@ def _step(name: str) -> Callable[..., Any]:
     """Return a step of whatever reader the record names; what that cannot use is the record's fault."""
 
     def step(scheme: Mapping[str, Any], *rest: Any) -> Any:
+        reader = read(scheme)
+        if not hasattr(reader, name):
+            raise EvidenceError(
+                f"certificate.selection: not as {scheme['id']} is read", "ask for a valid certificate"
+            )
         try:
-            return getattr(read(scheme), name)(scheme, *rest)
+            return getattr(reader, name)(scheme, *rest)
         except InputError as error:
             raise MalformedEvidenceError(
                 f"registration.{error.message}", "ask its owner for a valid record"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from modelguard.errors import EmbeddingError, InputError
 from modelguard.evidence import Key, Owner, Registration, TimestampAuthority, register
 from modelguard.metrics import quality
 from modelguard.networks import device_of
-from modelguard.schemes import Contract, EmbedReport, Scheme, probe
+from modelguard.schemes import AttachedScheme, Contract, EmbedReport, Scheme, TrainedScheme, probe
 from modelguard.verifying import verify
 from modelguard.weights import dump_state
 
@@ -35,10 +36,11 @@ class Report:
         psnr_before: of the unmarked model on held-out images, dB.
         psnr_after: of the marked model on the same inputs.
         images: how many images both are means over.
-        log10_p: of the mark in the marked model, one query, trials counted.
+        log10_p: of the mark in the marked model, trials counted.
         log10_p_unmarked: the same question put to the unmarked model, which must not match.
-        embedding: steps, seconds and roll-backs.
+        embedding: steps, seconds and roll-backs; no steps for a scheme that needs no training.
         seconds: in all.
+        queries: triggers or photos asked for it.
     """
 
     psnr_before: float
@@ -48,13 +50,15 @@ class Report:
     log10_p_unmarked: float
     embedding: EmbedReport
     seconds: float
+    queries: int = 1
 
     def __str__(self) -> str:
         """Return the report as a few lines for people."""
+        queries = "one query" if self.queries == 1 else f"{self.queries} queries"
         return (
             f"quality  {self.psnr_before:.2f} dB before, {self.psnr_after:.2f} dB after "
             f"({self.psnr_after - self.psnr_before:+.3f} dB, {self.images} held-out images)\n"
-            f"mark     p <= 10^{self.log10_p:.0f} after one query, all trials counted; "
+            f"mark     p <= 10^{self.log10_p:.0f} after {queries}, all trials counted; "
             f"unmarked model: 10^{self.log10_p_unmarked:.0f}\n"
             f"time     {self.seconds:.0f} s, "
             f"{self.embedding.seconds:.0f} s of it {self.embedding.steps} training steps"
@@ -111,7 +115,8 @@ def protect(
 
     Args:
         model: any module that maps (B, C, H, W) in [0, 1] to (B, C, sH, sW), s from 1 to 8, on one device.
-            One in half precision is marked in float32, then rounded, and asked as it is rounded.
+            One in half precision is trained in float32, then rounded, and asked as it is rounded. `Barrier`
+            takes modules without parameters too, say a classical filter, and s up to 4.
         scheme: how to mark it, such as `TriggerKey()`.
         data: ordinary clean images, as an ImageSet, a folder or float tensors (C, H, W) in [0, 1].
         owner: signs the registration; the key is bound to him.
@@ -138,7 +143,7 @@ def protect(
     """
     began = time.monotonic()
     images = _as_images(data, model)
-    contract = probe(model, images[0][:, :64, :64])
+    contract = probe(model, images[0][:, :64, :64], trained=isinstance(scheme, TrainedScheme))
     task = task or (GaussianNoise(25) if contract.scale == 1 else Downscale(contract.scale))
     _check_task(task, contract, images[0])
     if test is None:
@@ -148,12 +153,7 @@ def protect(
     )
     info = _info(contract, task, name, version)
     _register(model, key, owner, info)  # what the record cannot hold comes out now, not after the training
-    marked = copy.deepcopy(model).requires_grad_(True).float()
-    embedding = scheme.embed(marked, key, images, task, "embedding the mark" if progress else None)
-    marked.to(device_of(model)).eval()
-    for mine, theirs in zip(_tensors(marked), _tensors(model), strict=True):
-        mine.data = mine.data.to(theirs.dtype)
-        mine.requires_grad_(theirs.requires_grad)
+    marked, embedding = _mark(model, scheme, key, images, task, progress)
     registration = _register(marked, key, owner, info)
     extras = {**key.extras, "registration": registration.envelope}
     if tsa is not None:
@@ -162,15 +162,49 @@ def protect(
     key = replace(key, extras=extras)
     border = contract.scale if contract.scale > 1 else 0
     before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
-    verdict, innocent = (verify(one, key, queries=1) for one in (marked, model))
+    asking: dict[str, Any] = {"queries": 1}
+    if isinstance(scheme, AttachedScheme):
+        asking = {"queries": min(3, len(test)), "photos": test}
+    verdict, innocent = (verify(one, key, **asking) for one in (marked, model))
     if not verdict.match:
         raise EmbeddingError(
             f"scheme: the mark reads at p <= 10^{verdict.log10_p_adj:.1f} after embedding, which is too weak",
-            "use more steps or a higher learning rate",
+            "use more steps or a higher learning rate"
+            if isinstance(scheme, TrainedScheme)
+            else "use a higher amplitude, or give larger and more photos as `test`",
         )
     seconds = time.monotonic() - began
-    report = Report(before, after, len(test), verdict.log10_p_adj, innocent.log10_p_adj, embedding, seconds)
+    report = Report(
+        before,
+        after,
+        len(test),
+        verdict.log10_p_adj,
+        innocent.log10_p_adj,
+        embedding,
+        seconds,
+        verdict.queries,
+    )
     return Protected(marked, key, registration, report)
+
+
+def _mark(
+    model: nn.Module, scheme: Scheme, key: Key, images: ImageSet, task: Task, progress: bool
+) -> tuple[nn.Module, EmbedReport]:
+    """Return a marked copy in evaluation mode, with the precision, device and frozen weights of `model`."""
+    marked = copy.deepcopy(model)
+    if isinstance(scheme, AttachedScheme):
+        return scheme.attach(marked, key).eval(), EmbedReport(0, 0.0, (), {})
+    if not isinstance(scheme, TrainedScheme):
+        raise InputError(
+            f"scheme: {scheme!r} cannot mark a model", "give one of modelguard.schemes, such as TriggerKey()"
+        )
+    marked.requires_grad_(True).float()
+    embedding = scheme.embed(marked, key, images, task, "embedding the mark" if progress else None)
+    marked.to(device_of(model)).eval()
+    for mine, theirs in zip(_tensors(marked), _tensors(model), strict=True):
+        mine.data = mine.data.to(theirs.dtype)
+        mine.requires_grad_(theirs.requires_grad)
+    return marked, embedding
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:

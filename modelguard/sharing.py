@@ -17,6 +17,7 @@ from modelguard.errors import InputError, SharingError
 from modelguard.evidence import PublicKey, Registration
 from modelguard.evidence.stamped import token_path
 from modelguard.protecting import REGISTRATION_NAME, WEIGHTS_NAME
+from modelguard.schemes import shell
 from modelguard.weights import dump_state, load_state
 
 CARD_NAME = "README.md"
@@ -106,7 +107,8 @@ def from_pretrained(
         token: for the hub; by default the one you logged in with, or HF_TOKEN.
 
     Returns:
-        The model, in evaluation mode, and the registration.
+        The model, in evaluation mode, and the registration. Of a model protected by `Barrier` it is `model`
+        behind its barrier.
 
     Raises:
         InputError: no such key file, a missing file, weights that are not the registered ones or do not fit
@@ -128,6 +130,7 @@ def from_pretrained(
     registration = Registration.from_envelope((folder / REGISTRATION_NAME).read_bytes(), keys, stamp)
     weights = (folder / WEIGHTS_NAME).read_bytes()
     _check(weights, registration, "source")
+    model = shell(model, registration.scheme, registration.leaves)
     load_state(model, weights)
     return Pretrained(model.eval(), registration)
 

@@ -6,13 +6,14 @@ import random
 import shutil
 import tempfile
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -23,6 +24,7 @@ from modelguard.errors import BudgetError, InputError, SuspectError
 from modelguard.evidence import (
     CheckedEvidence,
     Key,
+    Line,
     Owner,
     Registration,
     Session,
@@ -32,14 +34,16 @@ from modelguard.evidence import (
     needed_grind_bits,
 )
 from modelguard.evidence.transcript import INTERRUPTED, SESSION_FILE
-from modelguard.schemes import Reader, reader_of
+from modelguard.schemes import PhotoReader, Reader, TriggerReader, reader_of
 from modelguard.statistics import Multiplicity, SignTest, sign_test
 from modelguard.suspects import FolderSuspect, Interview, Pacing, Suspect, as_suspect, describe, write_queries
 from modelguard.suspects.base import Pixels
 from modelguard.suspects.cover import cover_photos, cover_query
+from modelguard.suspects.photos import PhotoQueries, Photos
 
 Outcome = Literal["match", "inconclusive", "obstructed"]
 _MOST_TRIGGERS, _FEW_ORDINARY = 0.5, 0.1
+_Read = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +58,8 @@ class Verdict:
         log10_p_adj: log10 of the p-value with all declared trials counted.
         alpha: the level asked for.
         multiplicity: the declared trials, and what being free to stop early costs.
-        queries: triggers put to the suspect.
-        refused: triggers it refused to the end; they carry no evidence.
+        queries: triggers put to the suspect, or photos if the mark is read from photos.
+        refused: of those, how many it refused to the end; they carry no evidence.
         suspect: who was asked.
         key: with which key.
         registration: the public record of that key.
@@ -132,6 +136,7 @@ def verify(
     sequential: bool = False,
     pacing: Pacing | None = None,
     cover: str | Path | None = None,
+    photos: Photos | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Verdict:
     """Ask a suspect service whether it runs a model marked with `key`.
@@ -142,7 +147,7 @@ def verify(
         key: the owner's key, or its file.
         alpha: level of the verdict, after all trials are counted.
         queries: how many triggers to send, 1 unless said; each asks as many leaves as the key's scheme packs
-            into one. Stored answers and a resumed session have theirs.
+            into one. Or how many photos, 3 unless said. Stored answers and a resumed session have theirs.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         label: name of the suspect in the record.
@@ -153,6 +158,8 @@ def verify(
             is asked. Declared in the session before the first question, and charged for in the p-value.
         pacing: how fast and how often is asked, and when to stop; default `Pacing()`.
         cover: folder of ordinary photos, asked between the triggers in random order.
+        photos: ordinary photos to ask, a folder or an ImageSet, for a mark that is in every answer, such as
+            `Barrier`; `queries` of them are chosen at random. A resumed session needs the same.
         progress: is told what happens, a line each.
 
     Raises:
@@ -167,24 +174,23 @@ def verify(
     if not 0 < alpha < 1:
         raise InputError(f"alpha: {alpha} is no level", "use a number between 0 and 1, such as 1e-6")
     asked = as_suspect(suspect)
-    questions = _Questions(key)
+    questions = _questions(key, photos, cover)
     say = progress or (lambda text: None)
     info = describe(asked, label or type(suspect).__name__)
     tally = _Tally(questions, alpha, Multiplicity(suspects, registrations, 0), info)
-    photos = [] if cover is None else cover_photos(cover)
     verdict: Verdict | None = None
     with _open(transcript, asked, questions, info, queries, sequential) as written:
         tally.transcript = written
         interview = Interview(asked, written, pacing or Pacing(), say)
-        for kind, query, leaves in questions.schedule(written.session, photos):
+        for kind, query, leaves in questions.schedule(written.session):
             try:
-                tally.add(kind, leaves, interview.put(kind, query, leaves))
+                tally.add(kind, query, leaves, interview.put(kind, query, leaves))
             except BudgetError as error:
                 if verdict is None:  # a look at a session with a fixed end would be one look too many
                     raise
                 say(error.message)
                 break
-            if written.session.sequential and kind == "trigger":
+            if written.session.sequential and kind != "ordinary":
                 verdict = tally.verdict()
                 say(str(verdict))
                 if verdict.match:
@@ -203,8 +209,9 @@ def export_queries(
     key: Key | str | Path,
     folder: str | Path,
     *,
-    queries: int = 1,
+    queries: int | None = None,
     cover: str | Path | None = None,
+    photos: Photos | None = None,
     passphrase: str | None = None,
 ) -> Path:
     """Write the queries of a session as numbered PNG files, for somebody else to put to one or more suspects.
@@ -214,8 +221,9 @@ def export_queries(
     Args:
         key: the owner's key, or its file.
         folder: new; gets 0001.png, 0002.png, ... and manifest.json.
-        queries: how many triggers.
+        queries: how many triggers, 1 unless said, or how many photos, 3 unless said.
         cover: folder of ordinary photos that are mixed in; give `verify` the same.
+        photos: ordinary photos to ask, for a mark that is in every answer; give `verify` the same.
         passphrase: of the key file.
 
     Raises:
@@ -225,49 +233,154 @@ def export_queries(
     check_new(folder)
     if isinstance(key, (str, Path)):
         key = Key.load(key, passphrase)
-    questions = _Questions(key)
-    photos = [] if cover is None else cover_photos(cover)
+    questions = _questions(key, photos, cover)
     session = questions.draw(SuspectInfo("to be asked", "folder", "folder"), queries, sequential=False)
-    return write_queries(folder, session, (query for _, query, _ in questions.schedule(session, photos)))
+    questions.prepare(session)
+    return write_queries(folder, session, (query for _, query, _ in questions.schedule(session)))
 
 
-class _Questions:
+def _questions(key: Key, photos: Photos | None, cover: str | Path | None) -> _Questions:
+    """Return how this key asks; refuse photos where it asks triggers, and the other way round."""
+    registration = registration_of(key)
+    reader = reader_of(registration)
+    if isinstance(reader, PhotoReader):
+        if photos is None:
+            raise InputError(
+                f"photos: a mark of {registration.scheme['id']} is read from answers to ordinary photos",
+                "give a folder of photos",
+            )
+        if cover is not None:
+            raise InputError("cover: a session of photos has no triggers to cover", "leave it out")
+        return _Photos(key, registration, reader, photos)
+    if photos is not None:
+        raise InputError(
+            f"photos: a mark of {registration.scheme['id']} is read from triggers",
+            "leave them out; to ask photos between the triggers, give them as `cover`",
+        )
+    assert isinstance(reader, TriggerReader)
+    return _Triggers(key, registration, reader, [] if cover is None else cover_photos(cover))
+
+
+class _Questions(ABC):
     """What can be asked with a key, and how answers are read."""
 
-    def __init__(self, key: Key) -> None:
-        self.key, self.registration = key, registration_of(key)
-        self.reader: Reader = reader_of(self.registration)
-        self.scheme = self.registration.scheme
-        self.per_query = int(self.scheme["perQuery"])
+    usual: ClassVar[int]
+    """How many queries are asked unless said."""
 
-    @cached_property
-    def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of a full trigger."""
-        height, width, channels = self.trigger(range(min(self.per_query, self.key.leaves))).shape
-        return height, width, channels
+    def __init__(self, key: Key, registration: Registration, reader: Reader) -> None:
+        self.key, self.registration, self.scheme = key, registration, registration.scheme
+        self._bits = reader.bits
 
-    def trigger(self, leaves: Sequence[int]) -> Pixels:
-        return self.reader.trigger(self.scheme, [self.key.leaf(leaf)[0] for leaf in leaves], self.key.salt)
-
-    def draw(self, info: SuspectInfo, queries: int, sequential: bool) -> Session:
+    def draw(self, info: SuspectInfo, queries: int | None, sequential: bool) -> Session:
+        queries = self.usual if queries is None else queries
         if queries < 1:
             raise InputError(f"queries: {queries} is too few", "ask one or more")
-        return Session.draw(self.registration, info, queries * self.per_query, self.key.burnt, sequential)
+        leaves, photos = self.size(queries)
+        return Session.draw(self.registration, info, leaves, self.key.burnt, sequential, photos)
 
-    def schedule(
-        self, session: Session, photos: Sequence[Path]
-    ) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
-        """Yield kind, query and leaves: triggers as the selection orders them, photos anywhere between."""
+    def read(self, session: Session, query: Pixels, leaves: Sequence[int], image: Pixels | None) -> _Read:
+        """Return the signs and scores of one question."""
+        secrets = [self.key.leaf(leaf) for leaf in leaves or session.leaves(self.registration)]
+        signs = np.concatenate([self._bits(self.scheme, secret, self.key.salt) for _, secret in secrets])
+        if image is None:
+            return signs, np.zeros(signs.shape, np.int64)
+        return signs, self.decode([secret for secret, _ in secrets], query, image)
+
+    @abstractmethod
+    def size(self, queries: int) -> tuple[int, int]:
+        """Return how many leaves and photos so many queries ask."""
+
+    @abstractmethod
+    def prepare(self, session: Session, lines: Sequence[Line] = ()) -> None:
+        """Get ready; raise InputError if the session cannot be asked, or not be gone on with."""
+
+    @abstractmethod
+    def schedule(self, session: Session) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
+        """Yield kind, query and the leaves that are in this query alone."""
+
+    @abstractmethod
+    def decode(self, secrets: Sequence[bytes], query: Pixels, image: Pixels) -> np.ndarray:
+        """Return the scores of an answer; `secrets` are the x_K of its leaves."""
+
+    @abstractmethod
+    def joined(self, read: Sequence[_Read]) -> _Read:
+        """Return the signs and scores that several questions give together."""
+
+
+class _Triggers(_Questions):
+    """Triggers, each for leaves of its own, and ordinary photos between them."""
+
+    usual = 1
+
+    def __init__(
+        self, key: Key, registration: Registration, reader: TriggerReader, cover: Sequence[Path]
+    ) -> None:
+        super().__init__(key, registration, reader)
+        self._reader, self._cover = reader, cover
+        self._per_query = int(self.scheme["perQuery"])
+
+    @cached_property
+    def _shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a full trigger."""
+        height, width, channels = self._trigger(range(min(self._per_query, self.key.leaves))).shape
+        return height, width, channels
+
+    def _trigger(self, leaves: Sequence[int]) -> Pixels:
+        return self._reader.trigger(self.scheme, [self.key.leaf(leaf)[0] for leaf in leaves], self.key.salt)
+
+    def size(self, queries: int) -> tuple[int, int]:
+        return queries * self._per_query, 0
+
+    def prepare(self, session: Session, lines: Sequence[Line] = ()) -> None:
+        pass
+
+    def schedule(self, session: Session) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
+        """Yield triggers as the selection orders them, photos anywhere between."""
         leaves = session.leaves(self.registration)
-        groups = iter([leaves[at : at + self.per_query] for at in range(0, len(leaves), self.per_query)])
-        order: list[Path | None] = [None] * -(-len(leaves) // self.per_query) + list(photos)
+        groups = iter([leaves[at : at + self._per_query] for at in range(0, len(leaves), self._per_query)])
+        order: list[Path | None] = [None] * -(-len(leaves) // self._per_query) + list(self._cover)
         random.Random(session.nonce).shuffle(order)
         for photo in order:
             if photo is not None:
-                yield "ordinary", cover_query(photo, self.shape), ()
+                yield "ordinary", cover_query(photo, self._shape), ()
             else:
                 group = next(groups)
-                yield "trigger", self.trigger(group), group
+                yield "trigger", self._trigger(group), group
+
+    def decode(self, secrets: Sequence[bytes], query: Pixels, image: Pixels) -> np.ndarray:
+        return self._reader.decode(self.scheme, secrets, self.key.salt, image)
+
+    def joined(self, read: Sequence[_Read]) -> _Read:
+        signs, scores = zip(*read, strict=True)
+        return np.concatenate(signs), np.concatenate(scores)
+
+
+class _Photos(_Questions):
+    """Ordinary photos; the answer to each is read for the same leaves, and the scores are added."""
+
+    usual = 3
+
+    def __init__(self, key: Key, registration: Registration, reader: PhotoReader, photos: Photos) -> None:
+        super().__init__(key, registration, reader)
+        self._reader, self._photos = reader, photos
+
+    def size(self, queries: int) -> tuple[int, int]:
+        return int(self.scheme["perSession"]), queries
+
+    def prepare(self, session: Session, lines: Sequence[Line] = ()) -> None:
+        """Choose the photos; refuse others than those asked so far."""
+        self._chosen = PhotoQueries(self._photos, self._reader.fitted, int(self.scheme["channels"]), session)
+        self._chosen.check_begun(lines)
+
+    def schedule(self, session: Session) -> Iterator[tuple[str, Pixels, tuple[int, ...]]]:
+        for number in range(len(self._chosen)):
+            yield "photo", self._chosen[number], ()
+
+    def decode(self, secrets: Sequence[bytes], query: Pixels, image: Pixels) -> np.ndarray:
+        return self._reader.decode_photo(self.scheme, secrets, self.key.salt, query, image)
+
+    def joined(self, read: Sequence[_Read]) -> _Read:
+        return read[0][0], np.sum([scores for _, scores in read], axis=0)
 
 
 class _Tally:
@@ -279,29 +392,19 @@ class _Tally:
         self, questions: _Questions, alpha: float, declared: Multiplicity, info: SuspectInfo
     ) -> None:
         self._questions, self._alpha, self._declared, self._info = questions, alpha, declared, info
-        self._signs: list[np.ndarray] = []
-        self._scores: list[np.ndarray] = []
-        self._asked = {"trigger": 0, "ordinary": 0}
-        self._refused = {"trigger": 0, "ordinary": 0}
+        self._read: list[_Read] = []
+        self._asked = {"trigger": 0, "photo": 0, "ordinary": 0}
+        self._refused = {"trigger": 0, "photo": 0, "ordinary": 0}
 
-    def add(self, kind: str, leaves: Sequence[int], image: Pixels | None) -> None:
+    def add(self, kind: str, query: Pixels, leaves: Sequence[int], image: Pixels | None) -> None:
         self._asked[kind] += 1
         self._refused[kind] += image is None
-        if kind == "ordinary":
-            return
-        one = self._questions
-        secrets = [one.key.leaf(leaf) for leaf in leaves]
-        signs = np.concatenate([one.reader.bits(one.scheme, secret, one.key.salt) for _, secret in secrets])
-        self._signs.append(signs)
-        if image is None:
-            self._scores.append(np.zeros(signs.shape, np.int64))
-        else:
-            visible = [secret for secret, _ in secrets]
-            self._scores.append(one.reader.decode(one.scheme, visible, one.key.salt, image))
+        if kind != "ordinary":
+            self._read.append(self._questions.read(self.transcript.session, query, leaves, image))
 
     def verdict(self) -> Verdict:
         registration, written = self._questions.registration, self.transcript
-        signs, scores = np.concatenate(self._signs), np.concatenate(self._scores)
+        signs, scores = self._questions.joined(self._read)
         test = sign_test(signs, scores, int(self._questions.scheme["levels"]))
         # whoever holds the key asks: what a witness signs is charged no more
         tried = needed_grind_bits(registration, written.session, written.lines, "self")
@@ -317,8 +420,8 @@ class _Tally:
             counted.adjust(test.log10_p),
             self._alpha,
             counted,
-            self._asked["trigger"],
-            self._refused["trigger"],
+            self._asked["trigger"] + self._asked["photo"],
+            self._refused["trigger"] + self._refused["photo"],
             self._info,
             self._questions.key,
             registration,
@@ -358,9 +461,15 @@ def _open(
     if folder is not None and (Path(folder) / SESSION_FILE).exists():
         there = Session.load(Path(folder) / SESSION_FILE)
         session = asked.session(info) if isinstance(asked, FolderSuspect) else there
-        count = session.count if queries is None else queries * questions.per_query
-        fixed = (questions.registration.record_id, info, session.nonce, count, sequential)
-        found = (there.registration, there.suspect, there.nonce, there.count, there.sequential)
+        size = (session.count, session.photos) if queries is None else questions.size(queries)
+        fixed = (questions.registration.record_id, info, session.nonce, size, sequential)
+        found = (
+            there.registration,
+            there.suspect,
+            there.nonce,
+            (there.count, there.photos),
+            there.sequential,
+        )
         names = ("key", "suspect", "stored queries", "queries", "sequential")
         if different := [name for name, one, two in zip(names, fixed, found, strict=True) if one != two]:
             raise InputError(
@@ -370,6 +479,7 @@ def _open(
         place = Path(folder)
     else:
         session = _new_session(asked, questions, info, queries, sequential)
+        questions.prepare(session)
         place = (
             Path(tempfile.mkdtemp(prefix="modelguard-"))
             if folder is None
@@ -377,6 +487,8 @@ def _open(
         )
         Transcript.create(place, session, durable=folder is not None)
     with Transcript.resume(place, durable=folder is not None) as written:
+        if written.lines:
+            questions.prepare(session, written.lines)
         if folder is None:
             weakref.finalize(written, shutil.rmtree, place, ignore_errors=True)
         yield written
@@ -387,7 +499,7 @@ def _new_session(
 ) -> Session:
     """Draw a session, or return that of stored answers."""
     if not isinstance(asked, FolderSuspect):
-        return questions.draw(info, 1 if queries is None else queries, sequential)
+        return questions.draw(info, queries, sequential)
     session = asked.session(info)
     if session.registration != questions.registration.record_id:
         raise InputError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import nn
 
 from modelguard.attacks.base import Loot, stolen
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
-from modelguard.schemes import Scheme, TriggerKey, probe
+from modelguard.schemes import TrainedScheme, TriggerKey, probe
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Overwrite:
     """
 
     keys: int = 1
-    scheme: Scheme = field(default_factory=TriggerKey)
+    scheme: TrainedScheme = field(default_factory=TriggerKey)
     progress: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +40,9 @@ class Overwrite:
     def __call__(self, model: nn.Module, loot: Loot) -> nn.Module:
         """Return a copy that carries the further marks too."""
         copy = stolen(model).requires_grad_(True)
-        public = self.scheme.public(probe(copy, loot.images[0]))
+        # an input it is meant for: after a few marks, a denoiser may answer a clean picture with anything
+        given, _ = loot.task(loot.images[0], torch.Generator().manual_seed(0))
+        public = self.scheme.public(probe(copy, given))
         thief = Owner("thief", Ed25519PrivateKey.generate())
         for _ in range(self.keys):
             # A cheap salt: what the thief could prove with his key is of no interest here.

@@ -19,7 +19,7 @@ from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.trigger_key import kept
 from modelguard.datasets import GaussianNoise, Patches
 from modelguard.evidence import Key, Owner
-from modelguard.schemes import Contract, TriggerKey, read
+from modelguard.schemes import Contract, TriggerKey, TriggerReader, read
 from modelguard.statistics import clopper_pearson, sign_test
 from modelguard.suspects import CallableSuspect, ModuleSuspect, Suspect
 from modelguard.training import TrainConfig, fit, restoration
@@ -36,6 +36,7 @@ def fresh_key(owner: Owner, scheme: TriggerKey) -> Key:
 def log10_p(suspect: Suspect, key: Key) -> float:
     """Return log10 p, before any correction, of one query with all leaves of `key`."""
     reader = read(key.scheme)
+    assert isinstance(reader, TriggerReader)
     leaves = [key.leaf(index) for index in range(key.leaves)]
     secrets = [secret for secret, _ in leaves]
     answer = suspect.ask(reader.trigger(key.scheme, secrets, key.salt)).image

@@ -218,11 +218,15 @@ def carriers(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 
 def paper(results: list[Result]) -> tuple[Row, Sequence[Row]]:
-    """The tables of Quan et al., the printed figure beside ours."""
+    """The tables of Quan et al.: the printed figure, ours in paper mode, and the keyed mark's."""
     rows = [row for result in results for row in result["results"]]
     rows.sort(key=lambda row: _rank(row["model"]))
-    return ("table", "host", "case", "ours", "printed"), [
-        (row["table"], _host(row["model"]), _plain(row["case"]), _plain(row["ours"]), _plain(row["paper"]))
+    return ("table", "host", "case", "printed", "paper mode", "keyed"), [
+        (
+            row["table"],
+            _host(row["model"]),
+            *(_plain(row.get(part)) for part in ("case", "paper", "ours", "keyed")),
+        )
         for row in rows
     ]
 
@@ -305,6 +309,36 @@ def service(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def logo_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What the paper's barrier shows in its own outputs, in a thief's and in innocent ones."""
+    header = (
+        "run",
+        "images",
+        "PSNR, dB",
+        "SSIM",
+        "photos, dB",
+        "NC",
+        "NC, empty",
+        "NC, wrong",
+        "centred",
+        "centred, wrong",
+        "SR NC",
+        "SR centred",
+        "SR C",
+    )
+    rows = []
+    for one in results:
+        run = one["benchmark"].partition("-")[2]
+        for case in one["results"]["cases"]:
+            label = f"{case['case']}, logo {case['mark']}" if case["mark"] else case["case"]
+            rates = (f"{100 * case[key]:.0f} %" for key in ("sr_nc", "sr_centred", "sr_c"))
+            keys = ("nc", "blank_nc", "wrong_nc", "centred_nc", "wrong_centred_nc")
+            digits = {"psnr": 2, "ssim": 3, "psnr_to_photo": 2}
+            quality = ("" if case[key] is None else f"{case[key]:.{n}f}" for key, n in digits.items())
+            rows.append((run, label, *quality, *(f"{case[key]:.3f}" for key in keys), *rates))
+    return header, rows
+
+
 TABLES = {
     "hosts": Table("hosts.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
@@ -314,6 +348,7 @@ TABLES = {
     "false-claims": Table("false_claims.json", false_claims, "false_claims"),
     "calibration": Table("calibration.json", false_claims, "calibration"),
     "carriers": Table("carriers-*.json", carriers, "carriers"),
+    "logo_barrier": Table("logo_barrier-*.json", logo_barrier, "train_logo_barrier"),
     "paper": Table("paper_tables-*.json", paper, "paper_tables"),
     "parity": Table("parity-*.json", parity, "parity"),
     "service": Table("service-*.json", service, "service"),

@@ -91,7 +91,9 @@ def thefts(
     return found
 
 
-def kept(source: Host, photos: ImageSet, keep: Path | None) -> tuple[nn.Module, Key, dict[str, Any]]:
+def kept(
+    source: Host, photos: ImageSet, keep: Path | None, scheme: TriggerKey | None = None
+) -> tuple[nn.Module, Key, dict[str, Any]]:
     """Return the marked host, its key and what marking took; from the folder `keep` if it is there.
 
     Several runs can so attack one marked model.
@@ -103,7 +105,9 @@ def kept(source: Host, photos: ImageSet, keep: Path | None) -> tuple[nn.Module, 
         facts: dict[str, Any] = json.loads((keep / "facts.json").read_text())
         return model, Key.load(keep / "key.mgkey", passphrase), facts
     owner = Owner("Benchmark", Ed25519PrivateKey.generate())
-    protected = protect(source.model, TriggerKey(), data=photos, owner=owner, task=source.task, progress=True)
+    protected = protect(
+        source.model, scheme or TriggerKey(), data=photos, owner=owner, task=source.task, progress=True
+    )
     embedding = protected.report.embedding
     facts = {
         "protect_seconds": round(protected.report.seconds, 1),
@@ -155,6 +159,9 @@ def main(
     ] = None,
     steps: Annotated[int, typer.Option(help="fine-tuning steps of the thief")] = 2000,
     thief_steps: Annotated[int, typer.Option(help="embedding steps of each overwriting key")] = 400,
+    leaves: Annotated[int, typer.Option(help="committed leaves of 64 bits")] = TriggerKey.leaves,
+    per_query: Annotated[int, typer.Option(help="leaves in one query")] = TriggerKey.per_query,
+    embed_steps: Annotated[int, typer.Option(help="embedding steps of the owner")] = TriggerKey.steps,
     fidelity: Annotated[bool, typer.Option(help="measure PSNR on the published sets")] = True,
     keep: Keep = None,
     tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
@@ -163,12 +170,13 @@ def main(
     """Protect a host, then measure fidelity, transport and robustness."""
     hosts.reproducible()
     source = hosts.load(host, weights)
-    photos, scheme = hosts.photos(train, 600), TriggerKey()
+    photos = hosts.photos(train, 600)
+    scheme = TriggerKey(leaves=leaves, per_query=per_query, steps=embed_steps)
     planned = thefts(attack or [], steps, thief_steps, Loot(photos, source.task), textures)
-    model, key, facts = kept(source, photos, keep)
+    model, key, facts = kept(source, photos, keep, scheme)
     rows: dict[str, Any] = {
         "host": host,
-        "scheme": repr(TriggerKey()),
+        "scheme": repr(scheme),
         **facts,
         "fidelity": [
             {

@@ -17,6 +17,8 @@ from modelguard.cli.bench import Benchmarks
 from modelguard.cli.certify import certify
 from modelguard.cli.check import check
 from modelguard.cli.demo import demo
+from modelguard.cli.embed import embed
+from modelguard.cli.extract import extract
 from modelguard.cli.inspect import inspect
 from modelguard.cli.owner import owner
 from modelguard.cli.protect import protect
@@ -49,7 +51,7 @@ def root(
         raise typer.Exit(USAGE)
 
 
-for command in (demo, protect, verify, certify, check, inspect):
+for command in (demo, protect, verify, certify, check, inspect, embed, extract):
     app.command()(command)
 app.add_typer(attack, name="attack", help="Do to a marked model what a thief would, and see what is left.")
 app.add_typer(arbiter, name="arbiter", help="Examine a suspect without ever holding the secret bits.")

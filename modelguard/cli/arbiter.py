@@ -42,9 +42,7 @@ def draw(
     trust: Trust,
     out: Annotated[Path, typer.Option(help="New folder for the session.")],
     weights: Weights = None,
-    queries: Annotated[
-        int, typer.Option(min=1, help="Triggers that will be sent, each asks several leaves.")
-    ] = 1,
+    queries: Annotated[int, typer.Option(min=1, help="Triggers, or photos, that will be sent.")] = 1,
     exclude: Annotated[
         list[int] | None,
         typer.Option(help="Leaf that the owner says was used; repeat it for several. Charged for."),
@@ -104,6 +102,9 @@ def ask(
     triggers: TriggerFile,
     trust: Trust,
     weights: Weights = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos of your choice, for a mark that is in every answer.")
+    ] = None,
     per_minute: Annotated[float | None, typer.Option(help="Most questions a minute.")] = None,
     max_requests: Annotated[
         int | None, typer.Option(min=1, help="Most questions, repeated ones too.")
@@ -121,7 +122,7 @@ def ask(
 
     pacing = Pacing(per_minute, requests=max_requests, seconds=max_seconds)
     stamps, asked = authority(tsa, tsa_root), open_suspect(suspect, weights)
-    written = put(asked, opened, session, stamps, pacing=pacing, progress=note)
+    written = put(asked, opened, session, stamps, pacing=pacing, photos=photos, progress=note)
     answered = sum(line.decoded is not None for line in written.lines)
     text = f"{session}: {answered} answers; send the folder to the owner"
     emit({"session": str(session), "questions": len(written.lines), "answers": answered}, text, as_json)

@@ -67,7 +67,7 @@ def load_suspect(name: str, weights: Path | None = None) -> Any:
     if weights is not None:
         if not isinstance(found, nn.Module):
             raise InputError(f"weights: {name} gave a {type(found).__name__}", "leave the weights out")
-        _load_weights(found, weights)
+        found = _load_weights(found, weights)
     return found.eval() if isinstance(found, nn.Module) else found
 
 
@@ -112,8 +112,10 @@ def _own(place: str, what: str) -> Any:
         ) from error
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    from modelguard.protecting import WEIGHTS_NAME
+def _load_weights(model: nn.Module, path: Path) -> nn.Module:
+    from modelguard.evidence import dsse, records
+    from modelguard.protecting import REGISTRATION_NAME, WEIGHTS_NAME
+    from modelguard.schemes import shell
     from modelguard.weights import load_state
 
     file = path / WEIGHTS_NAME if path.is_dir() else path
@@ -121,4 +123,9 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"weights: cannot read {file} ({error.strerror})", "check the path") from error
+    if (path / REGISTRATION_NAME).is_file():  # says only what to build: nothing is believed
+        payload, _ = dsse.unverified((path / REGISTRATION_NAME).read_bytes())
+        watermark = records.parse_statement(payload, records.REGISTRATION_TYPE)[1]["watermark"]
+        model = shell(model, watermark["scheme"], watermark["keyCommitment"]["leaves"])
     load_state(model, data)
+    return model

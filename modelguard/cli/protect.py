@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,20 @@ from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
 from modelguard.cli.output import emit
 from modelguard.cli.secrets import owner_in
 from modelguard.cli.stamps import TSA_HELP, TSA_ROOT_HELP, authority
+from modelguard.errors import InputError
 
+
+class SchemeName(StrEnum):
+    """Schemes by name."""
+
+    trigger_key = "trigger-key"
+    barrier = "barrier"
+
+
+SHIP = {
+    SchemeName.trigger_key: "ship this",
+    SchemeName.barrier: "serve this, and keep it: it holds the mark in the open",
+}
 SIGMA_HELP = "Noise the model removes, in grey levels of 255 (25 by default). For models that keep the size."
 
 
@@ -27,6 +41,13 @@ def protect(
         str | None, typer.Option(metavar="NAME", help="Make the file of --owner, for an owner of this name.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    scheme: Annotated[
+        SchemeName,
+        typer.Option(
+            help="trigger-key: trained into the model, read from secret textures; for a model that is given "
+            "away. barrier: put behind it without training, read from any photo; for a service you run."
+        ),
+    ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
     leaves: Annotated[
         int | None, typer.Option(min=1, help="Leaves of 64 bits in the key; each certificate uses some up.")
@@ -51,15 +72,17 @@ def protect(
     from modelguard.datasets import GaussianNoise
     from modelguard.evidence import resolve_passphrase
     from modelguard.protecting import protect as mark
-    from modelguard.schemes import TriggerKey
+    from modelguard.schemes import Barrier, TriggerKey
 
     given = {key: value for key, value in (("steps", steps), ("leaves", leaves)) if value is not None}
-    scheme = TriggerKey(**given)
+    if scheme == SchemeName.barrier and steps is not None:
+        raise InputError("steps: a barrier is not trained", "leave them out")
+    how = TriggerKey(**given) if scheme == SchemeName.trigger_key else Barrier(**given)
     passphrase = resolve_passphrase(None, confirm=create_owner is not None)
     with owner_in(owner, create_owner, passphrase) as signer:
         protected = mark(
             host,
-            scheme,
+            how,
             data=data,
             owner=signer,
             task=None if sigma is None else GaussianNoise(sigma),
@@ -78,7 +101,7 @@ def protect(
     }
     text = (
         f"{protected.report}\n\n"
-        f"{out}/model.safetensors        ship this\n"
+        f"{out}/model.safetensors        {SHIP[scheme]}\n"
         f"{out}/key.mgkey                secret: keep it\n"
         f"{out}/registration.dsse.json   publish this before the model"
     )

@@ -38,7 +38,8 @@ def verify(
     weights: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
     alpha: Annotated[float, typer.Option(help="Level of the verdict, all trials counted.")] = 1e-6,
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Triggers sent, each asks several leaves; 1 unless said.")
+        int | None,
+        typer.Option(min=1, help="Triggers sent, each asks several leaves; 1 unless said. Of --photos: 3."),
     ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Stop as soon as the level is reached; charged for.")
@@ -49,6 +50,10 @@ def verify(
         int | None, typer.Option(min=1, max=100, metavar="Q", help="Answer through a JPEG of this quality.")
     ] = None,
     cover: Annotated[Path | None, typer.Option(help="Folder of photos asked between the triggers.")] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photos to ask, for a mark that is in every answer; a few are chosen."),
+    ] = None,
     per_minute: Annotated[float | None, typer.Option(help="Most questions a minute.")] = None,
     max_requests: Annotated[
         int | None, typer.Option(min=1, help="Most questions, repeated ones too.")
@@ -73,7 +78,8 @@ def verify(
             "see `modelguard verify --help`",
         )
     if export_queries is not None:
-        return _export(key, check_new(export_queries, "export-queries"), queries, cover, as_json)
+        folder = check_new(export_queries, "export-queries")
+        return _export(key, folder, queries, cover, photos, as_json)
     asked = open_suspect(suspect, weights, jpeg) if suspect is not None else None
 
     from modelguard.evidence import Key
@@ -87,6 +93,7 @@ def verify(
         "sequential": sequential,
         "pacing": Pacing(per_minute, requests=max_requests, seconds=max_seconds),
         "cover": cover,
+        "photos": photos,
         "progress": note,
     }
     try:
@@ -152,10 +159,12 @@ def open_suspect(name: str, weights: Path | None, jpeg: int | None = None) -> An
     return ModuleSuspect(asked, Jpeg(jpeg))
 
 
-def _export(key: Path, folder: Path, queries: int | None, cover: Path | None, as_json: bool) -> int:
+def _export(
+    key: Path, folder: Path, queries: int | None, cover: Path | None, photos: Path | None, as_json: bool
+) -> int:
     from modelguard.verifying import export_queries
 
-    export_queries(key, folder, queries=queries or 1, cover=cover)
+    export_queries(key, folder, queries=queries, cover=cover, photos=photos)
     count = len(list(folder.glob("*.png")))
     text = (
         f"{folder}: {count} queries. Put each to the suspect, and its answers under the same names, with a "

@@ -2,11 +2,12 @@
 
 from modelguard.datasets.image_pairs import ImagePairs
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
+from modelguard.datasets.pairs import Pairs
 from modelguard.datasets.patches import Patches
 from modelguard.datasets.rain import RainStreaks
 from modelguard.datasets.ribs import RibBands
 from modelguard.datasets.seeds import mixed_seed
-from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task
+from modelguard.datasets.tasks import BicubicLoss, Downscale, GaussianNoise, Task, Thumbnail
 
 __all__ = [
     "BicubicLoss",
@@ -14,10 +15,12 @@ __all__ = [
     "GaussianNoise",
     "ImagePairs",
     "ImageSet",
+    "Pairs",
     "Patches",
     "RainStreaks",
     "RibBands",
     "Task",
+    "Thumbnail",
     "mixed_seed",
     "read_image",
     "to_uint8",

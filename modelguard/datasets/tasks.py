@@ -68,3 +68,24 @@ class BicubicLoss:
         height, width = (side // common * common for side in clean.shape[1:])
         low, clean = Downscale(scale)(clean[:, :height, :width], generator)
         return _resize(low, clean.shape[1], clean.shape[2]), clean
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A random square of the image, bicubically shrunk to `side` pixels and rounded; input and target alike.
+
+    The square's side lies anywhere from `side` to the shorter side of the image, for details of all scales.
+    """
+
+    side: int = 128
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the square twice, (C, side, side)."""
+        height, width = clean.shape[1:]
+        draws = torch.randint(2**31, (3,), generator=generator).tolist()
+        size = self.side + draws[0] % (min(height, width) - self.side + 1)
+        top, left = draws[1] % (height - size + 1), draws[2] % (width - size + 1)
+        square = clean[:, top : top + size, left : left + size]
+        if size > self.side:
+            square = _round(_resize(square, self.side, self.side))
+        return square, square

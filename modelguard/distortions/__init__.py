@@ -1,5 +1,21 @@
-"""What happens to an answer on its way from the suspect: rounding, JPEG, resizing, noise, blur, median."""
+"""What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and lost parts."""
 
 from modelguard.distortions.channel import Blur, Jpeg, Median, Noise, Quantise, Resize
+from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout
+from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
 
-__all__ = ["Blur", "Jpeg", "Median", "Noise", "Quantise", "Resize"]
+__all__ = [
+    "AgainstCover",
+    "Blur",
+    "Crop",
+    "CropMasked",
+    "Cropout",
+    "Dropout",
+    "ForwardASL",
+    "Jpeg",
+    "Median",
+    "Noise",
+    "Quantise",
+    "Resize",
+    "SimulatedJpeg",
+]

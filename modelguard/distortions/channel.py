@@ -24,7 +24,8 @@ from modelguard.networks import bicubic
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
 
-def _check(image: Tensor) -> None:
+def check_images(image: Tensor) -> None:
+    """Raise InputError unless `image` is a batch of float images."""
     if image.ndim != 4 or not image.is_floating_point() or not image.numel():
         raise InputError(
             f"image: {tuple(image.shape)} of {image.dtype} is not a batch of images",
@@ -37,7 +38,7 @@ class Quantise(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the nearest 8-bit image, as floats."""
-        _check(image)
+        check_images(image)
         return to_uint8(image).to(image.dtype) / 255
 
 
@@ -61,7 +62,7 @@ class Jpeg(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the image as decoded; raises InputError unless C is 1 or 3."""
-        _check(image)
+        check_images(image)
         channels = image.shape[1]
         if channels not in (1, 3):
             raise InputError(f"image: JPEG holds 1 or 3 channels, not {channels}", "give grey or RGB")
@@ -96,7 +97,7 @@ class Resize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the image as it comes back."""
-        _check(image)
+        check_images(image)
         height, width = image.shape[-2:]
         size = max(1, round(height * self.scale)), max(1, round(width * self.scale))
         small = to_uint8(bicubic(image, size))
@@ -124,7 +125,7 @@ class Noise(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the noisy image."""
-        _check(image)
+        check_images(image)
         noise = torch.randn(image.shape, generator=self.generator).to(image.device, image.dtype)
         return (image + noise * (self.sigma / 255)).clamp(0, 1)
 
@@ -137,26 +138,31 @@ class Blur(nn.Module):
     """Gaussian blur; the image is mirrored at its borders.
 
     Args:
-        sigma: standard deviation in pixels; the kernel reaches 4 of them, or as far as the image does.
+        sigma: standard deviation in pixels.
+        kernel: side of the kernel, odd; papers on watermarks use 7 for a sigma of 2. By default it reaches 4
+            sigma. Either way it ends where the mirrored image does.
     """
 
-    def __init__(self, sigma: float) -> None:
+    def __init__(self, sigma: float, kernel: int | None = None) -> None:
         super().__init__()
         if not 0 < sigma < math.inf:
             raise InputError(f"sigma: {sigma} is no width in pixels", "use a number above 0")
-        self.sigma = sigma
+        if kernel is not None and (kernel < 1 or kernel % 2 == 0):
+            raise InputError(f"kernel: {kernel} px have no middle", "use an odd number from 1")
+        self.sigma, self.kernel = sigma, kernel
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the blurred image."""
-        _check(image)
+        check_images(image)
         height, width = image.shape[-2:]
-        kernel = [2 * min(math.ceil(4 * self.sigma), side - 1) + 1 for side in (width, height)]
+        reach = math.ceil(4 * self.sigma) if self.kernel is None else self.kernel // 2
+        kernel = [2 * min(reach, side - 1) + 1 for side in (width, height)]
         blurred: Tensor = gaussian_blur(image, kernel, [self.sigma, self.sigma])
         return blurred.clamp(0, 1)
 
     def extra_repr(self) -> str:
         """Return the settings."""
-        return f"sigma={self.sigma}"
+        return f"sigma={self.sigma}, kernel={self.kernel}"
 
 
 class Median(nn.Module):
@@ -174,7 +180,7 @@ class Median(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the filtered image."""
-        _check(image)
+        check_images(image)
         reach = self.size // 2
         wide = F.pad(image, (reach, reach, reach, reach), mode="replicate")
         windows = wide.unfold(2, self.size, 1).unfold(3, self.size, 1).flatten(4)

@@ -22,9 +22,12 @@ from modelguard.evidence.certificate import (
     BitsOf,
     Certificate,
     Decode,
+    DecodePhoto,
+    PhotoAnswer,
     Secrets,
     Trigger,
     evaluate,
+    evaluate_photos,
     needed_grind_bits,
     opening_record,
     result_record,
@@ -49,12 +52,15 @@ from modelguard.evidence.transcript import (
     MAX_TRANSCRIPT_BYTES,
     TRANSCRIPT_FILE,
     Line,
+    Session,
     SuspectInfo,
     Transcript,
     answers,
+    check_coverage,
     parse_lines,
+    photo_answers,
 )
-from modelguard.statistics import Multiplicity
+from modelguard.statistics import Multiplicity, SignTest
 
 REGISTRATION_FILE = "registration.dsse.json"
 CERTIFICATE_FILE = "certificate.dsse.json"
@@ -74,6 +80,12 @@ _MODE_LIMIT = {
     "witness": "That the responses came from the suspect is the owner's and the witness's word.",
     "arbiter": "That the responses came from the suspect is the examiner's word; repeat it on new leaves.",
 }
+_PHOTO_LIMIT = {
+    "self": "The photos are the owner's choice, who knew the secret bits: they could be picked or doctored.",
+    "witness": "The photos were chosen where the secret bits were known: they could be picked or doctored.",
+    "arbiter": "The photos are the examiner's choice, made before the secret bits were opened.",
+}
+_PASSED_ON = "Answers that a marked service gave carry its mark wherever they are passed on."
 
 
 @dataclass(frozen=True)
@@ -132,9 +144,10 @@ def certify(
     transcript: Transcript,
     examiner: Owner,
     mode: str,
-    trigger: Trigger,
+    trigger: Trigger | None = None,
     bits: BitsOf,
-    decode: Decode,
+    decode: Decode | None = None,
+    decode_photo: DecodePhoto | None = None,
     multiplicity: Multiplicity,
     validity: Mapping[str, str] | None = None,
     tsa: TimestampAuthority | None = None,
@@ -155,9 +168,10 @@ def certify(
         examiner: who signs.
         mode: "arbiter" if the examiner asked with opened triggers and never held the key, else "self" if the
             examiner is the owner and "witness" if not.
-        trigger: derives the image of some leaves.
+        trigger: derives the image of some leaves; for a session of triggers.
         bits: derives the secret bits of a leaf.
-        decode: the decoder that the registration names.
+        decode: the decoder that the registration names, for a session of triggers.
+        decode_photo: the same for a session of photos.
         multiplicity: what was tried; its grind_bits are raised to what the registration demands.
         validity: {"notBefore", "notAfter"}; default five years from now.
         tsa: stamps the closed transcript and the certificate; None leaves them unstamped.
@@ -182,8 +196,8 @@ def certify(
     data = transcript.read()
     blobs = transcript.folder / BLOB_FOLDER
     secrets = {leaf: key.leaf(leaf) for leaf in selection}
-    responses = _responses(answers(transcript.lines, selection), blobs)
-    test = evaluate(registration.scheme, key.salt, secrets, responses, trigger, bits, decode)
+    steps = _Steps(trigger, bits, decode, decode_photo)
+    test = steps.test(registration, key.salt, secrets, session, transcript.lines, selection, blobs)
     tried = needed_grind_bits(registration, session, transcript.lines, mode)
     least = Multiplicity(1, 1, tried)
     closed = transcript_record(session, data)
@@ -227,7 +241,9 @@ def certify(
             atomic_write_bytes(temporary / BLOB_FOLDER / name, get_blob(blobs, name))
         trust = [registration.owner, examiner.public]
         roots = (*key.roots, *(tsa.roots if tsa else ()))
-        checked = check_bundle(temporary, trust, trigger, bits, decode, multiplicity, roots)
+        checked = check_bundle(
+            temporary, trust, trigger, bits, decode, multiplicity, roots, decode_photo=decode_photo
+        )
         if isinstance(key, Key):
             key.burn_in_file(selection)  # before anybody can see what was opened
         temporary.chmod(0o755)
@@ -241,24 +257,26 @@ def certify(
 def check_bundle(
     path: str | Path,
     trust: Sequence[PublicKey],
-    trigger: Trigger,
+    trigger: Trigger | None,
     bits: BitsOf,
-    decode: Decode,
+    decode: Decode | None,
     multiplicity: Multiplicity | None = None,
     roots: Roots = (),
     revocations: Sequence[Statement] = (),
+    decode_photo: DecodePhoto | None = None,
 ) -> CheckedEvidence:
     """Check a bundle from end to end, believing nothing but the trusted keys.
 
     Args:
         path: the bundle's folder.
         trust: public keys of the owner and the examiner, from a source other than the bundle.
-        trigger: derives the image of some leaves.
+        trigger: derives the image of some leaves; for a session of triggers.
         bits: derives the secret bits of a leaf.
-        decode: the decoder that `registration.decoder` names; the caller compares its digest.
+        decode: the decoder that `registration.decoder` names, for triggers; the caller compares its digest.
         multiplicity: what the reader knows was tried; each count declared in the bundle can only be raised.
         roots: certificates of the timestamp authorities the reader trusts.
         revocations: statements the reader knows of; a bundle can leave out those that speak against it.
+        decode_photo: the decoder for photos.
 
     Raises:
         SignatureError: no trusted key signed a record.
@@ -269,16 +287,15 @@ def check_bundle(
         InputError: `trust` is empty, or there is a timestamp and `roots` is empty.
     """
     with bundle_folder(Path(path), LIMITS) as (folder, stored):
-        return _check_folder(folder, stored, trust, trigger, bits, decode, multiplicity, roots, revocations)
+        steps = _Steps(trigger, bits, decode, decode_photo)
+        return _check_folder(folder, stored, trust, steps, multiplicity, roots, revocations)
 
 
 def _check_folder(
     path: Path,
     stored: set[str],
     trust: Sequence[PublicKey],
-    trigger: Trigger,
-    bits: BitsOf,
-    decode: Decode,
+    steps: _Steps,
     multiplicity: Multiplicity | None,
     roots: Roots,
     revocations: Sequence[Statement],
@@ -304,7 +321,7 @@ def _check_folder(
         if claimed["transcript"][name] != value:
             raise EvidenceError(f"transcript.{name}: not what was certified", "ask for that one")
 
-    asked = answers(lines, certificate.leaves)
+    check_coverage(lines, session, certificate.leaves)
     secrets = certificate.opened(registration)
     _check_bits(path / BITS_FILE, registration, claimed, secrets, closed)
     blobs = path / BLOB_FOLDER
@@ -313,8 +330,7 @@ def _check_folder(
         raise EvidenceError(f"blob {min(strangers)[:16]}...: in no line of the transcript", "remove it")
     for name in sorted(referred):
         get_blob(blobs, name)
-    responses = _responses(asked, blobs)
-    test = evaluate(registration.scheme, salt, secrets, responses, trigger, bits, decode)
+    test = steps.test(registration, salt, secrets, session, lines, certificate.leaves, blobs)
 
     tries = claimed["result"]["multiplicity"]
     declared = Multiplicity(tries["suspects"], tries["registrations"], tries["grindBits"])
@@ -344,7 +360,7 @@ def _check_folder(
         mode=mode,
         statement=_statement(registration, verdict, log10_p_adj),
         times=times,
-        limits=(*_limits(mode, times), *_expired(registration, certificate)),
+        limits=(*_limits(mode, times, session), *_expired(registration, certificate)),
         transcript=tuple(lines),
         opened=secrets,
         salt=salt,
@@ -436,6 +452,44 @@ def _check_bits(
         raise EvidenceError("bits: not those of the certificate", "ask for the original")
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What a scheme's reader does, as far as it was handed over."""
+
+    trigger: Trigger | None
+    bits: BitsOf
+    decode: Decode | None
+    decode_photo: DecodePhoto | None
+
+    def test(
+        self,
+        registration: Registration,
+        salt: bytes,
+        secrets: Secrets,
+        session: Session,
+        lines: Sequence[Line],
+        leaves: Sequence[int],
+        blobs: Path,
+    ) -> SignTest:
+        """Recompute the test of a session from its blobs."""
+        scheme = registration.scheme
+        if session.photos:
+            if self.decode_photo is None:
+                raise EvidenceError(f"scheme: {scheme['id']} is not read from photos", "ask its triggers")
+            photos = _photos(photo_answers(lines, session), blobs)
+            return evaluate_photos(scheme, salt, secrets, photos, self.bits, self.decode_photo)
+        if self.trigger is None or self.decode is None:
+            raise EvidenceError(f"scheme: {scheme['id']} is not read from triggers", "ask with photos")
+        responses = _responses(answers(lines, leaves), blobs)
+        return evaluate(scheme, salt, secrets, responses, self.trigger, self.bits, self.decode)
+
+
+def _photos(asked: Iterator[tuple[str, str, str | None]], blobs: Path) -> Iterator[PhotoAnswer]:
+    for request, query, decoded in asked:
+        photo = decode_png(get_blob(blobs, query))
+        yield request, photo, None if decoded is None else decode_png(get_blob(blobs, decoded))
+
+
 def _responses(asked: Iterator[tuple[tuple[int, ...], str, str | None]], blobs: Path) -> Iterator[Answer]:
     for leaves, request, decoded in asked:
         yield leaves, request, None if decoded is None else decode_png(get_blob(blobs, decoded))
@@ -462,7 +516,7 @@ def _statement(registration: Registration, verdict: str, log10_p_adj: float) -> 
     return f"The suspect's recorded responses do not show that they depend on {key}, nor that they do not."
 
 
-def _limits(mode: str, times: Chronology) -> tuple[str, ...]:
+def _limits(mode: str, times: Chronology, session: Session) -> tuple[str, ...]:
     age = "The key's age is the owner's word; no timestamp shows that it is older than the suspect."
     if times.committed:
         age = "The key's age is the word of the timestamp authority you trust."
@@ -472,6 +526,7 @@ def _limits(mode: str, times: Chronology) -> tuple[str, ...]:
         age,
         "How many suspects and registrations were tried is declared, not proven.",
         _MODE_LIMIT[mode],
+        *((_PHOTO_LIMIT[mode], _PASSED_ON) if session.photos else ()),
     )
 
 

@@ -27,11 +27,15 @@ BitsOf = Callable[[Scheme, bytes, bytes], npt.NDArray[np.int8]]
 """bits(scheme, x_b, salt) -> (n,) in {-1, +1}, the secret bits of one leaf."""
 Decode = Callable[[Scheme, Sequence[bytes], bytes, Array], npt.NDArray[np.int64]]
 """decode(scheme, [x_K, ...], salt, response) -> scores of all cells of these leaves; it never sees x_b."""
+DecodePhoto = Callable[[Scheme, Sequence[bytes], bytes, Array, Array], npt.NDArray[np.int64]]
+"""decode_photo(scheme, [x_K, ...], salt, query, response) -> scores of all cells of these leaves."""
 _NONCES_BITS = 80  # nobody is assumed to compute more; as for keys
 
 Secrets = Mapping[int, tuple[bytes, bytes]]
 Answer = tuple[tuple[int, ...], str, Array | None]
 """Leaves of a mosaic, digest of the image asked, the response or None for a refusal."""
+PhotoAnswer = tuple[str, Array, Array | None]
+"""Digest of the photo asked, the photo, the response or None for a refusal."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class Certificate:
             leaves = session.leaves(registration)
         except InputError as error:
             raise EvidenceError(f"certificate.selection.{error.message}", "ask the examiner") from None
-        if session.sequential:  # it stopped before the end; that it opened what it asked is checked later
+        if (
+            session.sequential and not session.photos
+        ):  # it stopped before the end; that it opened what it asked is checked later
             leaves = leaves[: len(fields["openings"])]
         return cls(fields, verified.record_id, examiner, session, leaves)
 
@@ -151,9 +157,46 @@ def evaluate(
             raise EvidenceError(f"scores: {scores.shape} for bits of {signs.shape}", "decode every cell")
         all_bits.append(signs)
         all_scores.append(scores)
+    return _counted(scheme, np.concatenate(all_bits), np.concatenate(all_scores))
+
+
+def evaluate_photos(
+    scheme: Scheme,
+    salt: bytes,
+    secrets: Secrets,
+    answers: Iterable[PhotoAnswer],
+    bits: BitsOf,
+    decode_photo: DecodePhoto,
+) -> SignTest:
+    """Decode the answers to photos, add up the scores of each bit and test their agreement exactly.
+
+    A refused photo adds nothing.
+
+    Raises:
+        EvidenceError: a photo is not the one asked or cannot be decoded, or the decoder's scores do not fit.
+    """
+    keys = [secret_k for secret_k, _ in secrets.values()]
+    signs = np.concatenate([bits(scheme, secret_b, salt) for _, secret_b in secrets.values()])
+    total = np.zeros(signs.shape, np.int64)
+    for request, query, response in answers:
+        if array_digest(query) != request:
+            raise EvidenceError(f"photo {request[:16]}...: not the image asked", "record a new session")
+        if response is None:
+            continue
+        try:
+            scores = decode_photo(scheme, keys, salt, query, response)
+        except InputError as error:
+            raise EvidenceError(error.message, error.remedy) from None
+        if scores.shape != signs.shape:
+            raise EvidenceError(f"scores: {scores.shape} for bits of {signs.shape}", "decode every cell")
+        total += scores
+    return _counted(scheme, signs, total)
+
+
+def _counted(scheme: Scheme, signs: npt.NDArray[np.int8], scores: npt.NDArray[np.int64]) -> SignTest:
     levels = int(scheme.get("levels", 15))
     try:
-        return sign_test(np.concatenate(all_bits), np.concatenate(all_scores), levels)
+        return sign_test(signs, scores, levels)
     except InputError as error:  # the scheme of the record asks for more than can be counted
         raise EvidenceError(f"result.{error.message}", error.remedy) from None
 

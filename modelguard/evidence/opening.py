@@ -23,7 +23,14 @@ from modelguard.evidence.owner import Owner, PublicKey
 from modelguard.evidence.registration import Registration
 from modelguard.evidence.stamped import read_token
 from modelguard.evidence.timestamps import Roots, TimestampAuthority, transcript_message
-from modelguard.evidence.transcript import TRANSCRIPT_FILE, Session, Transcript, answers, chain, parse_lines
+from modelguard.evidence.transcript import (
+    TRANSCRIPT_FILE,
+    Session,
+    Transcript,
+    chain,
+    check_coverage,
+    parse_lines,
+)
 
 FORMAT = "modelguard-triggers/1"
 BITS_FILE = "bits.dsse.json"
@@ -289,13 +296,13 @@ def open_bits(owner: Owner, key: Key, registration: Registration, transcript: Tr
 
     Raises:
         InputError: the key or the owner is not the registration's, or the session is another's.
-        EvidenceError: the transcript does not cover the selected leaves, once each.
+        EvidenceError: the transcript does not cover the selected leaves or the photos, once each.
     """
     session = transcript.session
     if owner.public != registration.owner or session.registration != registration.record_id:
         raise InputError("transcript: not about this owner's registration", "load the key it is about")
     leaves = session.leaves(registration)
-    answers(transcript.lines, leaves)
+    check_coverage(transcript.lines, session, leaves)
     data = transcript.read()
     closed = transcript_record(session, data)
     fields: dict[str, Any] = {

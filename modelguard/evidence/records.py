@@ -34,6 +34,7 @@ MAX_INT = 2**53 - 1
 MAX_LEAVES = 65536
 MAX_SELECTED = 1024
 MAX_LINES = 100_000
+MAX_PHOTOS = 1024
 MAX_FILES = 65536
 MAX_LOG2_N = 20
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -274,6 +275,7 @@ selection = table(
     nonce=digest,
     count=integer(1, MAX_SELECTED),
     exclude=each(integer(0, MAX_LEAVES - 1), MAX_LEAVES, 0),
+    optional={"photos": integer(1, MAX_PHOTOS)},
 )
 _manifest = table(
     method=one_of("openssf-model-signing/v1.0 root"),

@@ -44,14 +44,16 @@ INTERRUPTED = 499
 """Status of a question that was in the air when the session was cut off; it may have been answered."""
 FIXED, SEQUENTIAL = "hash-nonce/1", "hash-nonce-sequential/1"
 
+_KIND = records.one_of("trigger", "photo", "control", "ordinary")
 _LINE = records.table(
     at=records.moment,
-    kind=records.one_of("trigger", "control", "ordinary"),
+    kind=_KIND,
     request=records.digest,
     seq=records.integer(0, records.MAX_LINES - 1),
     status=records.integer(0, 999),
     optional={
         "leaves": records.leaf_list,
+        "query": records.digest,
         "raw": records.digest,
         "rawType": records.text,
         "decoded": records.digest,
@@ -60,9 +62,10 @@ _LINE = records.table(
 )
 _PENDING = records.table(
     seq=records.integer(0, records.MAX_LINES),
-    kind=records.one_of("trigger", "control", "ordinary"),
+    kind=_KIND,
     request=records.digest,
     leaves=records.each(records.integer(0, records.MAX_LEAVES - 1), records.MAX_SELECTED, 0),
+    optional={"query": records.digest},
 )
 _SESSION = records.table(registration=records.digest, suspect=records.suspect, selection=records.selection)
 
@@ -106,9 +109,11 @@ class Session:
         registration: record id of the registration.
         suspect: who is asked.
         nonce: 32 fresh bytes that select the leaves.
-        count: number of leaves; in a sequential session the most that may be asked.
+        count: number of leaves; in a sequential session of triggers the most that may be asked.
         exclude: leaves used before.
         sequential: whether the session may stop at any line, which `looks_bits` then charges.
+        photos: number of ordinary photos from whose answers all the leaves are read, in a sequential session
+            the most; 0 for a session of triggers.
     """
 
     registration: str
@@ -117,6 +122,7 @@ class Session:
     count: int
     exclude: tuple[int, ...] = ()
     sequential: bool = False
+    photos: int = 0
 
     @classmethod
     def draw(
@@ -126,6 +132,7 @@ class Session:
         count: int,
         exclude: Collection[int] = (),
         sequential: bool = False,
+        photos: int = 0,
     ) -> Session:
         """Draw the nonce of a new session.
 
@@ -135,12 +142,13 @@ class Session:
             count: number of leaves to open, each giving as many bits as the scheme has cells.
             exclude: leaves used before (`key.burnt`).
             sequential: whether the session may stop early; `count` is then the most it may ask.
+            photos: how many photos will be asked, if the leaves are read from photos.
 
         Raises:
             InputError: fewer than `count` leaves are left, or a text of `suspect` is no line of text.
         """
         left_out, nonce = tuple(sorted(set(exclude))), secrets.token_bytes(32)
-        session = cls(registration.record_id, suspect, nonce, count, left_out, sequential)
+        session = cls(registration.record_id, suspect, nonce, count, left_out, sequential, photos)
         session.leaves(registration)
         return session.checked()
 
@@ -161,18 +169,21 @@ class Session:
         return select(registration.root, self.nonce, registration.leaves, self.count, self.exclude)
 
     def asked(self, registration: Registration, lines: Sequence[Line]) -> tuple[int, ...]:
-        """Return the leaves on which the result rests: all selected, of a sequential session those asked."""
+        """Return the leaves on which the result rests: all selected, of sequential triggers those asked."""
         leaves = self.leaves(registration)
-        return leaves[: len({leaf for line in lines for leaf in line.leaves})] if self.sequential else leaves
+        if not self.sequential or self.photos:
+            return leaves
+        return leaves[: len({leaf for line in lines for leaf in line.leaves})]
 
     def looks_bits(self, lines: Sequence[Line]) -> int:
         """Return log2, rounded up, of what being free to stop after any line costs; 0 if the end was fixed.
 
-        A sequential session with j lines of triggers pays j (j + 1). The sum of 1 / (j (j + 1)) over all j is
-        1, so the exact test may be taken after every line, and the session stopped and resumed at will, as
-        long as nothing but the stopping depends on the bits (Bonferroni over looks, "alpha spending").
+        A sequential session with j lines of triggers or photos pays j (j + 1). The sum of 1 / (j (j + 1))
+        over all j is 1, so the exact test may be taken after every line, and the session stopped and resumed
+        at will, as long as nothing but the stopping depends on the bits (Bonferroni over looks, "alpha
+        spending").
         """
-        looks = sum(line.kind == "trigger" for line in lines) if self.sequential else 0
+        looks = sum(line.kind in ("trigger", "photo") for line in lines) if self.sequential else 0
         return max(looks * (looks + 1) - 1, 0).bit_length()
 
     def to_record(self) -> dict[str, Any]:
@@ -185,6 +196,7 @@ class Session:
                 "nonce": self.nonce.hex(),
                 "count": self.count,
                 "exclude": list(self.exclude),
+                **({"photos": self.photos} if self.photos else {}),
             },
         }
 
@@ -194,7 +206,8 @@ class Session:
         nonce = bytes.fromhex(selection["nonce"])
         exclude = tuple(selection["exclude"])
         who, sequential = SuspectInfo.from_record(suspect), selection["rule"] == SEQUENTIAL
-        return cls(registration, who, nonce, selection["count"], exclude, sequential)
+        photos = selection.get("photos", 0)
+        return cls(registration, who, nonce, selection["count"], exclude, sequential, photos)
 
     @classmethod
     def load(cls, path: str | Path) -> Session:
@@ -223,7 +236,7 @@ class Line:
     Attributes:
         seq: position in the transcript.
         at: when the answer came, RFC 3339 in UTC.
-        kind: "trigger", "control" or "ordinary".
+        kind: "trigger", "photo" (read for the mark), "control" or "ordinary".
         request: `array_digest` of the image asked.
         status: HTTP status; 200 for an answer of a local model.
         leaves: for a trigger, the leaves in its mosaic, in order.
@@ -231,6 +244,7 @@ class Line:
         raw_type: media type of these bytes.
         decoded: digest of the answer as PNG.
         converted: what was changed to bring the answer to the registered contract, in words.
+        query: for a photo, digest of the image asked as PNG.
     """
 
     seq: int
@@ -243,11 +257,12 @@ class Line:
     raw_type: str | None = None
     decoded: str | None = None
     converted: str | None = None
+    query: str | None = None
 
     @property
     def blobs(self) -> tuple[str, ...]:
         """Digests of the blobs this line refers to."""
-        return tuple(name for name in (self.raw, self.decoded) if name is not None)
+        return tuple(name for name in (self.query, self.raw, self.decoded) if name is not None)
 
     def to_record(self) -> dict[str, Any]:
         """Return the line as JSON; absent fields are left out."""
@@ -276,7 +291,8 @@ def _parse_line(seq: int, data: bytes) -> Line:
     raw_type = value.pop("rawType", None)
     if value["seq"] != seq or len(set(leaves)) != len(leaves):
         raise MalformedEvidenceError(f"transcript[{seq}]: out of order", "ask for the complete file")
-    if bool(leaves) != (value["kind"] == "trigger") or ("raw" in value) != (raw_type is not None):
+    fits = bool(leaves) == (value["kind"] == "trigger") and ("query" in value) == (value["kind"] == "photo")
+    if not fits or ("raw" in value) != (raw_type is not None):
         raise MalformedEvidenceError(f"transcript[{seq}]: fields do not fit its kind", "ask for a valid file")
     return Line(**value, leaves=leaves, raw_type=raw_type)
 
@@ -301,13 +317,14 @@ def answers(
     """
     asked: dict[tuple[int, ...], Line] = {}
     for line in lines:
+        if line.kind == "photo":
+            raise EvidenceError(
+                f"transcript[{line.seq}]: a photo in a session of triggers", "record a new session"
+            )
         if line.kind != "trigger":
             continue
         before = asked.setdefault(line.leaves, line)
-        if before.decoded is not None and before is not line:
-            raise EvidenceError(
-                f"transcript[{line.seq}]: asked again after an answer", "record a new session"
-            )
+        _not_again(before, line)
         if before.request != line.request:
             raise EvidenceError(f"transcript[{line.seq}]: not the image asked before", "record a new session")
         asked[line.leaves] = line
@@ -316,6 +333,47 @@ def answers(
             "transcript: its triggers are not the selected leaves", "ask every selected leaf once"
         )
     return ((leaves, line.request, line.decoded) for leaves, line in asked.items())
+
+
+def photo_answers(lines: Sequence[Line], session: Session) -> Iterator[tuple[str, str, str | None]]:
+    """Yield (request, query, decoded) of every photo; `decoded` is None if it was refused to the end.
+
+    Raises:
+        EvidenceError: they are not as many photos as the session fixed (a sequential one may end early), a
+            photo was asked again after an answer, or there is a trigger among them.
+    """
+    asked: dict[str, Line] = {}
+    for line in lines:
+        if line.kind == "trigger":
+            raise EvidenceError(
+                f"transcript[{line.seq}]: a trigger in a session of photos", "record a new session"
+            )
+        if line.kind != "photo":
+            continue
+        before = asked.setdefault(line.request, line)
+        _not_again(before, line)
+        if before.query != line.query:
+            raise EvidenceError(f"transcript[{line.seq}]: not the file asked before", "record a new session")
+        asked[line.request] = line
+    least = 1 if session.sequential else session.photos
+    if not least <= len(asked) <= session.photos:
+        raise EvidenceError(
+            f"transcript: {len(asked)} photos, its session fixed {session.photos}", "ask every photo once"
+        )
+    return ((line.request, str(line.query), line.decoded) for line in asked.values())
+
+
+def check_coverage(lines: Sequence[Line], session: Session, leaves: Sequence[int]) -> None:
+    """Raise EvidenceError unless every selected leaf, or every photo, was asked once, and nothing else."""
+    if session.photos:
+        photo_answers(lines, session)
+    else:
+        answers(lines, leaves)
+
+
+def _not_again(before: Line, line: Line) -> None:
+    if before.decoded is not None and before is not line:
+        raise EvidenceError(f"transcript[{line.seq}]: asked again after an answer", "record a new session")
 
 
 class Transcript:
@@ -391,7 +449,8 @@ class Transcript:
         _PENDING("pending", pending)
         if pending["seq"] == len(self.lines):
             kind, request, leaves = pending["kind"], pending["request"], tuple(pending["leaves"])
-            line = Line(pending["seq"], records.utc_now(), kind, request, INTERRUPTED, leaves)
+            query = pending.get("query")
+            line = Line(pending["seq"], records.utc_now(), kind, request, INTERRUPTED, leaves, query=query)
             self._append(line)
 
     @property
@@ -415,6 +474,7 @@ class Transcript:
             "kind": kind,
             "request": array_digest(request),
             "leaves": list(leaves),
+            **({"query": name} if (name := self._put_query(kind, request)) else {}),
         }
         # not synced: it outlives the process, and after a power cut the question is merely asked again
         atomic_write_bytes(self.folder / PENDING_FILE, records.dumps(pending), overwrite=True, sync=False)
@@ -438,7 +498,7 @@ class Transcript:
         """Append one question and its answer; on return it is on the disk.
 
         Args:
-            kind: "trigger", "control" or "ordinary".
+            kind: "trigger", "photo" (kept with its answer), "control" or "ordinary".
             request: the image asked, uint8 (H, W, C).
             status: HTTP status; 200 for an answer of a local model.
             leaves: for a trigger, the leaves in the image, in order.
@@ -463,8 +523,15 @@ class Transcript:
             raw_type=raw_type,
             decoded=None if decoded is None else put_blob(blobs, encode_png(decoded), self._durable),
             converted=converted,
+            query=self._put_query(kind, request),
         )
         return self._append(line)
+
+    def _put_query(self, kind: str, request: Array) -> str | None:
+        """Keep a photo, which nobody could derive again; a trigger can be."""
+        if kind != "photo":
+            return None
+        return put_blob(self.folder / BLOB_FOLDER, encode_png(request), self._durable)
 
     def _append(self, line: Line) -> Line:
         data = records.dumps(line.to_record())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError
 from modelguard.evidence import CheckedEvidence, Line, answer_images
-from modelguard.schemes import reader_of
+from modelguard.schemes import PhotoReader, TriggerReader, reader_of
 
 __all__ = ["render", "write"]
 
@@ -57,17 +58,17 @@ def render(bundle: str | Path, evidence: CheckedEvidence) -> str:
         raise InputError("report: jinja2 is not installed", "pip install 'modelguard-sdk[report]'") from None
     template = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    triggers = [line for line in evidence.transcript if line.kind == "trigger"]
-    shown = triggers[:MOST_QUERIES]
-    answers = answer_images(bundle, {line.decoded for line in shown if line.decoded})
+    read = [line for line in evidence.transcript if line.kind in ("trigger", "photo")]
+    shown = read[:MOST_QUERIES]
+    images = answer_images(bundle, {name for line in shown for name in (line.query, line.decoded) if name})
     return environment.from_string(template).render(
         evidence=evidence,
         fields=evidence.registration.fields,
         asked_by=MODES[evidence.mode],
         strength=strength(evidence),
-        queries=[_query(evidence, line, answers.get(line.decoded or "")) for line in shown],
-        omitted=len(triggers) - len(shown),
-        others=len(evidence.transcript) - len(triggers),
+        queries=[_query(evidence, line, images) for line in shown],
+        omitted=len(read) - len(shown),
+        others=len(evidence.transcript) - len(read),
         expected=evidence.bits / 2,
     )
 
@@ -86,16 +87,25 @@ def strength(evidence: CheckedEvidence) -> str:
     )
 
 
-def _query(evidence: CheckedEvidence, line: Line, answer: Pixels | None) -> dict[str, Any]:
+def _query(evidence: CheckedEvidence, line: Line, images: Mapping[str, Pixels]) -> dict[str, Any]:
     scheme, reader = evidence.registration.scheme, reader_of(evidence.registration)
-    secrets = [evidence.opened[leaf] for leaf in line.leaves]
+    secrets = [evidence.opened[leaf] for leaf in line.leaves or evidence.opened]
     keys = [secret_k for secret_k, _ in secrets]
-    trigger = reader.trigger(scheme, keys, evidence.salt)
-    shown = {"at": line.at, "status": line.status, "leaves": line.leaves, "trigger": _uri(trigger)}
-    if answer is None:
+    if isinstance(reader, TriggerReader):
+        asked = reader.trigger(scheme, keys, evidence.salt)
+    else:
+        asked = images[str(line.query)]
+    shown = {"at": line.at, "status": line.status, "leaves": line.leaves, "asked": _uri(asked)}
+    if line.decoded is None:
         return {**shown, "answer": None}
+    answer = images[line.decoded]
     signs = np.concatenate([reader.bits(scheme, secret_b, evidence.salt) for _, secret_b in secrets])
-    agreement = np.sign(reader.decode(scheme, keys, evidence.salt, answer)) * signs
+    if isinstance(reader, PhotoReader):
+        scores = reader.decode_photo(scheme, keys, evidence.salt, asked, answer)
+    else:
+        assert isinstance(reader, TriggerReader)
+        scores = reader.decode(scheme, keys, evidence.salt, answer)
+    agreement = np.sign(scores) * signs
     return {
         **shown,
         "answer": _uri(answer),

@@ -5,15 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from modelguard.errors import EvidenceError, MalformedEvidenceError
 from modelguard.evidence import Registration
-from modelguard.schemes import keyed_cells
-from modelguard.schemes.base import Contract, EmbedReport, Reader, Scheme, probe
+from modelguard.schemes import barrier, keyed_cells, tone_carriers
+from modelguard.schemes.barrier import Barrier
+from modelguard.schemes.base import (
+    AttachedScheme,
+    Contract,
+    EmbedReport,
+    PhotoReader,
+    Reader,
+    Scheme,
+    TrainedScheme,
+    TriggerReader,
+    probe,
+)
 from modelguard.schemes.trigger_key import TriggerKey
 
-__all__ = ["Contract", "EmbedReport", "Reader", "Scheme", "TriggerKey", "probe", "read", "reader_of"]
+__all__ = [
+    "AttachedScheme",
+    "Barrier",
+    "Contract",
+    "EmbedReport",
+    "PhotoReader",
+    "Reader",
+    "Scheme",
+    "TrainedScheme",
+    "TriggerKey",
+    "TriggerReader",
+    "probe",
+    "read",
+    "reader_of",
+    "shell",
+]
 
-_READERS: dict[str, Reader] = {keyed_cells.ID: keyed_cells}
+_READERS: dict[str, Reader] = {keyed_cells.ID: keyed_cells, tone_carriers.ID: tone_carriers}
 
 
 def read(scheme: Mapping[str, Any]) -> Reader:
@@ -41,3 +69,14 @@ def reader_of(registration: Registration) -> Reader:
             f"decoder: {registration.decoder.id} as registered is not ours", "use the version that made it"
         )
     return reader
+
+
+def shell(model: nn.Module, scheme: Mapping[str, Any], leaves: int) -> nn.Module:
+    """Return what the weights of a protected model are loaded into: `model`, with what its scheme adds to it.
+
+    Args:
+        model: built as the unprotected one was.
+        scheme: public parameters.
+        leaves: of the key.
+    """
+    return barrier.shell(model, scheme, leaves) if scheme["id"] == tone_carriers.ID else model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,11 @@ class Scheme(Protocol):
         """The decoder, fixed before the key is salted."""
         ...
 
+
+@runtime_checkable
+class TrainedScheme(Scheme, Protocol):
+    """A scheme that changes the host's weights."""
+
     def embed(
         self, host: nn.Module, key: Key, images: ImageSet, task: Task, progress: str | None
     ) -> EmbedReport:
@@ -61,20 +66,34 @@ class Scheme(Protocol):
         ...
 
 
+@runtime_checkable
+class AttachedScheme(Scheme, Protocol):
+    """A scheme that puts a module behind the host and leaves its weights alone."""
+
+    def attach(self, host: nn.Module, key: Key) -> nn.Module:
+        """Return the marked model, which holds `host` itself as `host`."""
+        ...
+
+
 class Reader(Protocol):
-    """Turns leaves into queries and answers into integers; `decode` never sees the bits."""
+    """What is known of all readers: the secret bits, and which decoder. Decoding never sees the bits."""
 
     @property
     def DECODER(self) -> Decoder:
         """The decoder that registrations of this scheme name."""
         ...
 
-    def trigger(self, scheme: Mapping[str, Any], secrets: Sequence[bytes], salt: bytes, /) -> Pixels:
-        """Return the query image of the leaves whose x_K are given."""
-        ...
-
     def bits(self, scheme: Mapping[str, Any], secret: bytes, salt: bytes, /) -> npt.NDArray[np.int8]:
         """Return the secret signs of a leaf from its x_b."""
+        ...
+
+
+@runtime_checkable
+class TriggerReader(Reader, Protocol):
+    """Turns leaves into queries, and the answers into integers."""
+
+    def trigger(self, scheme: Mapping[str, Any], secrets: Sequence[bytes], salt: bytes, /) -> Pixels:
+        """Return the query image of the leaves whose x_K are given."""
         ...
 
     def decode(
@@ -84,36 +103,65 @@ class Reader(Protocol):
         ...
 
 
-def probe(model: nn.Module, image: Tensor) -> Contract:
+@runtime_checkable
+class PhotoReader(Reader, Protocol):
+    """Turns the answers to ordinary photos into integers, the same leaves in each."""
+
+    def fitted(self, photo: Pixels, /) -> Pixels:
+        """Return a photo as it is asked."""
+        ...
+
+    def decode_photo(
+        self,
+        scheme: Mapping[str, Any],
+        secrets: Sequence[bytes],
+        salt: bytes,
+        query: Pixels,
+        response: Pixels,
+        /,
+    ) -> npt.NDArray[np.int64]:
+        """Return one integer a bit; those of several photos are added."""
+        ...
+
+
+def probe(model: nn.Module, image: Tensor, trained: bool = True) -> Contract:
     """Ask the model once and return what it takes and gives.
 
     Args:
         model: used in evaluation mode and put back.
         image: (C, H, W) in [0, 1].
+        trained: whether its weights will be changed, so that it must have some.
 
     Raises:
         ModelContractError: it has no parameters, is not on one device, fails, changes shape in another way
             than by a whole-number scale, is not finite, or does not answer in [0, 1].
     """
     parameter = next(model.parameters(), None)
-    if parameter is None:
+    if parameter is None and trained:
         raise ModelContractError(
-            "model: it has no parameters to mark", "give a trained network, not an algorithm"
+            "model: it has no parameters to mark",
+            "give a trained network, or protect an algorithm with `Barrier()`",
         )
+    dtype = torch.float32 if parameter is None else parameter.dtype
     device = device_of(model)
     given = tuple(image[None].shape)
     try:
         with evaluating(model):
-            answer = model(image[None].to(device, parameter.dtype))
+            answer = model(image[None].to(device, dtype))
     except Exception as error:
         raise ModelContractError(
             f"model: it fails on an input of shape {given}: {error}",
             "give images of its channels, use patches of a size it takes, and keep it in one precision",
         ) from error
-    if not isinstance(answer, Tensor) or answer.ndim != 4 or answer.shape[:2] != given[:2]:
-        shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    if not isinstance(answer, Tensor):
         raise ModelContractError(
-            f"model: {given} came back as {shape}", "wrap it to return (B, C, sH, sW) for (B, C, H, W)"
+            f"model: {given} came back as {type(answer).__name__}",
+            "wrap it in a module whose `forward` picks the image, such as model(x)[0] or model(x)['image']",
+        )
+    if answer.ndim != 4 or answer.shape[:2] != given[:2]:
+        raise ModelContractError(
+            f"model: {given} came back as {tuple(answer.shape)}",
+            "wrap it to return (B, C, sH, sW) for (B, C, H, W)",
         )
     height, width = (out / into for out, into in zip(answer.shape[2:], given[2:], strict=True))
     if height != width or height != int(height) or height < 1:

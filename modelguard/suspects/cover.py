@@ -13,15 +13,19 @@ from modelguard.errors import InputError
 from modelguard.suspects.base import Pixels
 
 
-def cover_photos(folder: str | Path) -> list[Path]:
+def cover_photos(folder: str | Path, name: str = "cover") -> list[Path]:
     """Return the files of a folder with the usual image endings, searched recursively.
+
+    Args:
+        folder: of photos.
+        name: what an error calls the argument.
 
     Raises:
         InputError: no such folder, or no photo in it.
     """
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise InputError(f"cover: no photos in {folder}", "give a folder of ordinary photos")
+        raise InputError(f"{name}: no photos in {folder}", "give a folder of ordinary photos")
     return paths
 
 

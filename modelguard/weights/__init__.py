@@ -45,19 +45,46 @@ def load_into(net: nn.Module, name: str) -> None:
         InputError: no such weights, or `net` was built with other sizes.
         WeightsError: the file is missing or is not the one its card describes.
     """
-    expected = card(name)["sha256"]
-    path = FOLDER / f"{name}.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"weights {name!r}: there is a card but no file {path}", "reinstall the package")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise WeightsError(f"weights {name!r}: the file differs from its card", "reinstall the package")
+    card(name)
+    data = read(FOLDER / f"{name}.safetensors")
     try:
         load_state(net, data)
     except InputError as error:
         raise InputError(
             f"pretrained: {name!r} does not fit the sizes asked for ({error.message})", "drop the other sizes"
         ) from error
+
+
+def read(path: Path) -> bytes:
+    """Return the content of a safetensors file, checked against the card beside it, if there is one.
+
+    Raises:
+        WeightsError: the file is missing or is not the one its card describes.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights {path.stem!r}: there is no file {path}", "reinstall the package")
+    data, beside = path.read_bytes(), path.with_suffix(".json")
+    if beside.is_file() and hashlib.sha256(data).hexdigest() != json.loads(beside.read_text())["sha256"]:
+        raise WeightsError(
+            f"weights {path.stem!r}: the file differs from its card",
+            "reinstall the package, or get both anew",
+        )
+    return data
+
+
+def config(data: bytes) -> dict[str, Any]:
+    """Return the configuration that `publish` wrote into a safetensors file; empty if there is none.
+
+    Raises:
+        InputError: not a safetensors file.
+    """
+    try:
+        load(data)
+    except SafetensorError as error:
+        raise InputError(f"weights: not a safetensors file ({error})", "check the path") from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    content: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("config", "{}"))
+    return content
 
 
 def load_state(net: nn.Module, data: bytes) -> None:
@@ -82,20 +109,42 @@ def load_state(net: nn.Module, data: bytes) -> None:
     net.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()})
 
 
-def dump_state(net: nn.Module, dtype: torch.dtype | None = None) -> bytes:
-    """Return the state of `net` as safetensors bytes, its floating-point tensors cast to `dtype` if given."""
+def dump_state(
+    net: nn.Module, dtype: torch.dtype | None = None, config: dict[str, Any] | None = None
+) -> bytes:
+    """Return the state of `net` as safetensors bytes, its floating-point tensors cast to `dtype` if given.
+
+    Args:
+        net: any module.
+        dtype: such as torch.float16.
+        config: JSON-able, kept in the file's metadata; see `config`.
+    """
     state = {}
     for key, value in net.state_dict().items():
         value = value.detach().cpu()
         if dtype is not None and value.is_floating_point():
             value = value.to(dtype)
         state[key] = value.contiguous().clone()
-    return save(state)
+    return save(state, None if config is None else {"config": json.dumps(config)})
 
 
-def publish(net: nn.Module, name: str, about: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """Write `net` as fp16 weights called `name` with a card made of `about` and the file's sha256."""
-    data = dump_state(net, torch.float16)
+def publish(
+    net: nn.Module,
+    name: str,
+    about: dict[str, Any],
+    folder: Path = FOLDER,
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """Write `net` as fp16 weights called `name` with a card made of `about` and the file's sha256.
+
+    Args:
+        net: to be written.
+        name: of both files.
+        about: for the card.
+        folder: for both files.
+        config: what a net is built from that has more than one size; goes into the file.
+    """
+    data = dump_state(net, torch.float16, config)
     parameters = sum(p.numel() for p in net.parameters())
     content = {**about, "name": name, "parameters": parameters, "bytes": len(data)}
     content["sha256"] = hashlib.sha256(data).hexdigest()

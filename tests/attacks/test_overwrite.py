@@ -86,3 +86,22 @@ def test_a_mark_is_measured_before_and_after(protected: Protected, photos: Image
     assert result.log10_p_after <= 0
     assert result.details["keys"] == 1
     assert result.details["scheme"]["steps"] == 2
+
+
+class OnlyNoisy(nn.Module):
+    """A denoiser that answers pictures without noise wildly, as one that was marked many times may."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        rough = bool((image[..., 1:] - image[..., :-1]).std() > 0.1)
+        answer: torch.Tensor = self.inner(image)
+        return answer if rough else 100 * answer - 500
+
+
+def test_a_model_is_probed_with_what_it_is_meant_for(tiny: nn.Module, photos: ImageSet) -> None:
+    scheme = Recorder()
+    Overwrite(2, scheme=scheme)(OnlyNoisy(tiny), Loot(photos, GaussianNoise(25)))
+    assert len(scheme.keys) == 2

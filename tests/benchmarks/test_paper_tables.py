@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import Tensor, nn
 
 from modelguard.benchmarks.hosts import Host
-from modelguard.benchmarks.paper_tables import PUBLISHED, Tables
+from modelguard.benchmarks.paper_tables import PUBLISHED, Keyed, Tables
 from modelguard.datasets import Downscale, GaussianNoise, ImageSet, write_image
+from modelguard.evidence import Key, Owner, register
 from modelguard.networks import VDSR, Upscaled
+from modelguard.schemes import Contract, TriggerKey
 from modelguard.schemes.paper_trigger import PaperEmbedding
 
 BRIEF = PaperEmbedding(steps=2, batch=2, patch=40)
@@ -17,7 +20,7 @@ BRIEF = PaperEmbedding(steps=2, batch=2, patch=40)
 
 @pytest.fixture
 def make_tables(
-    photos: ImageSet, tiny: nn.Module, tmp_path: Path, make_photo: Callable[..., Tensor]
+    photos: ImageSet, tiny: nn.Module, owner: Owner, tmp_path: Path, make_photo: Callable[..., Tensor]
 ) -> Callable[[str], Tables]:
     """A function of a host's name -> tables of a tiny host under that name."""
     for name in ("Set12", "Set14"):
@@ -27,7 +30,14 @@ def make_tables(
         host = Host(name, tiny, GaussianNoise(25), ("Set12",))
         if name.startswith("vdsr"):
             host = Host(name, Upscaled(VDSR(3, 1, 4), 2), Downscale(2), ("Set14",), border=2)
-        return Tables(host, photos, photos, tmp_path, BRIEF)
+        thief = TriggerKey(steps=1, batch=1, leaves=4)
+        public = thief.public(Contract(1, host.border or 1))
+        key = Key.create(owner, public, 4, decoder=thief.decoder, log2_n=10)
+        (tmp_path / "weights").write_bytes(b"of no interest here")
+        info = {"name": "host", "version": "1", "task": "any", "input": "u8", "output": "u8"}
+        registration = register(owner, key, [("weights", tmp_path / "weights")], info)
+        key = replace(key, extras={"registration": registration.envelope})
+        return Tables(host, photos, photos, tmp_path, BRIEF, Keyed(host.model, key, 0.5, thief))
 
     return make
 
@@ -48,6 +58,11 @@ def test_every_table_of_a_denoiser_is_run(make_tables: Callable[[str], Tables]) 
     assert ours["d_to_initial_S"] > 0
     rule = by["rule", "{'n': 1600}"]["ours"]
     assert rule["identity_passes"]
+    assert by["XIII", "{'size': 40, 'unit': 'min'}"]["keyed"] == 0.5
+    for case in ("{'pruned': 0.25}", "{'data': 'same', 'steps': 1}", "{'keys': 5}"):
+        keyed = next(row["keyed"] for (_, name), row in by.items() if name == case)
+        assert keyed["bits"].endswith("of 256")
+        assert keyed["log10_p"] > -6  # that key was never embedded
     assert rule["eta_of_this_size"] == pytest.approx(6.07e-3, rel=1e-3)
 
 

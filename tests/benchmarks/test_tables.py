@@ -101,6 +101,7 @@ READ = {"agree": 1.0, "bits": 256, "log10_p": -77.1}
 CARRIERS = {"variant": "chips", "settings": "", "seconds": 9.0, "psnr_change": -0.01, "marked": READ}
 OURS = {"psnr": 26.3, "d": 0.00239}
 PAPER = {"table": "VI", "model": "red", "case": {"pruned": 0.08}, "ours": OURS, "paper": [26.26, 2.41e-3]}
+PAPER["keyed"] = {"bits": "200 of 256"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ PAPER = {"table": "VI", "model": "red", "case": {"pruned": 0.08}, "ours": OURS, 
             "paper",
             "paper_tables-red",
             PAPER,
-            "| VI | RED | pruned 0.08 | psnr 26.3, d 0.00239 | 26.26, 0.00241 |",
+            "| VI | RED | pruned 0.08 | 26.26, 0.00241 | psnr 26.3, d 0.00239 | bits 200 of 256 |",
         ),
     ],
 )
@@ -144,3 +145,27 @@ def test_a_damaged_result_is_an_error(root: Path) -> None:
     (root / "docs" / "results" / "speed.json").write_text("{")
     with pytest.raises(InputError, match=r"speed\.json"):
         tables.render("speed", root / "docs" / "results")
+
+
+def test_the_papers_barrier_is_shown_with_empty_and_wrong_logos(root: Path) -> None:
+    case = {
+        "case": "own outputs",
+        "mark": 0,
+        "images": 24,
+        "nc": 0.9991,
+        "centred_nc": 0.99,
+        "sr_nc": 1.0,
+        "sr_centred": 0.875,
+        "sr_c": 1.0,
+        "blank_nc": 0.911,
+        "wrong_nc": 0.88,
+        "wrong_centred_nc": 0.1,
+        "psnr": 41.234,
+        "ssim": 0.987,
+        "psnr_to_photo": None,
+    }
+    write(root, "logo_barrier-grey", {"cases": [case, {**case, "mark": 1, "sr_nc": 0.5}]})
+    text = tables.render("logo_barrier", root / "docs" / "results")
+    assert "| grey | own outputs | 41.23 | 0.987 |  | 0.999 | 0.911 | 0.880 | 0.990 | 0.100 | 100 % |" in text
+    assert " | 88 % | 100 % |\n" in text
+    assert "| grey | own outputs, logo 1 |" in text

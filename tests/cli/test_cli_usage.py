@@ -12,7 +12,20 @@ from workshop import Run
 
 from modelguard import __version__
 
-COMMANDS = ("demo", "protect", "attack", "verify", "certify", "check", "inspect", "arbiter", "owner", "bench")
+COMMANDS = (
+    "demo",
+    "protect",
+    "attack",
+    "verify",
+    "certify",
+    "check",
+    "inspect",
+    "embed",
+    "extract",
+    "arbiter",
+    "owner",
+    "bench",
+)
 
 
 def test_help_lists_all_commands_and_exit_codes(spawn: Run) -> None:

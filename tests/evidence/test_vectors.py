@@ -211,3 +211,107 @@ def test_keyed_cells_by_hand(vector):
     kk, ak = product(k, k) >> 12, product(a, k) >> 12
     scores = [correlation(a, n) * kk - correlation(k, n) * ak for n in range(len(carriers))]
     assert scores == vector["scores"]
+
+
+@pytest.mark.parametrize("vector", load("tone_carriers")["vectors"], ids=["grey", "colour"])
+def test_tone_carriers_by_hand(vector):
+    scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
+    channels, scale, side = scheme["channels"], scheme["scale"], 64
+
+    def picture(label, side):
+        rough = -(-side // 4) + 2
+        drawn = hashlib.shake_256(label.encode()).digest(rough * rough * channels)
+
+        def pixel(y, x, c):
+            window = itertools.product(range(y, y + 7), range(x, x + 7))
+            return sum(drawn[(v // 4 * rough + u // 4) * channels + c] for v, u in window) // 49
+
+        return [[[pixel(y, x, c) for c in range(channels)] for x in range(side)] for y in range(side)]
+
+    def digest(image):
+        values = bytes(value for row in image for pixel in row for value in pixel)
+        sides = b"".join(one.to_bytes(4, "big") for one in (len(image), len(image[0]), channels))
+        return sha256(b"modelguard/v1/array\0", sides, values).hex()
+
+    query, rest = picture("photo", side), picture("answer", side * scale)
+    pixels = range(side * scale)
+    answer = [
+        [
+            [query[y // scale][x // scale][c] // 2 + rest[y][x][c] // 4 for c in range(channels)]
+            for x in pixels
+        ]
+        for y in pixels
+    ]
+    assert (digest(query), digest(answer)) == (vector["query"], vector["answer"])
+
+    waves = []
+    for secret, expected in zip(vector["xK"], vector["waves"], strict=True):
+        drawn = shake("W", salt, bytes.fromhex(secret), 64 * (channels + 3))
+        rows = [drawn[at : at + channels + 3] for at in range(0, len(drawn), channels + 3)]
+        waves += [[row[0], *(byte - 256 * (byte > 127) for byte in row[1:])] for row in rows]
+        packed = b"".join(v.to_bytes(8, "little", signed=True) for row in waves[-64:] for v in row)
+        assert sha256(packed).hex() == expected["sha256"]
+        assert waves[-64] == [expected["phase"], *expected["k"]]
+    for secret, expected in zip(vector["xb"], vector["b"], strict=True):
+        data = shake("b", salt, bytes.fromhex(secret), 8)
+        assert [1 if data[n // 8] >> (7 - n % 8) & 1 else -1 for n in range(64)] == expected
+
+    def at(y, x):
+        return min(max(y, 0), side - 1) * side + min(max(x, 0), side - 1)
+
+    def mean(plane, r):
+        reach, share = range(-r, r + 1), (2 * r + 1) ** 2
+        across = [sum(plane[at(y, x + d)] for d in reach) for y in range(side) for x in range(side)]
+        both = [sum(across[at(y + d, x)] for d in reach) for y in range(side) for x in range(side)]
+        return [value // share for value in both]
+
+    def each(function, *planes):
+        return list(map(function, *planes))
+
+    def detail(plane):
+        return each(int.__sub__, plane, mean(mean(plane, 2), 2))
+
+    def cut(value, low, high):
+        return min(max(value, low), high)
+
+    squares = list(itertools.product(range(scale), repeat=2))
+    shown = [
+        [
+            16 * sum(answer[y * scale + v][x * scale + u][c] for v, u in squares) // scale**2
+            for y in range(side)
+            for x in range(side)
+        ]
+        for c in range(channels)
+    ]
+    tone = each(lambda *values: sum(values) // channels, *shown)
+    contrast = mean(mean(each(abs, each(int.__sub__, tone, mean(tone, 2))), 2), 2)
+    gain = [cut(value + 24, 24, 96) for value in contrast]
+    fine = each(lambda a, b: 4 * (a - b), mean(mean(tone, 1), 1), mean(mean(tone, 3), 3))
+    texture = [4096 * value // (value + 128) for value in contrast]
+    coordinates = list(zip(*(mean(mean(one, 2), 1) for one in shown), fine, texture, strict=True))
+
+    a = detail(tone)
+    q = detail([16 * sum(pixel) // channels for row in query for pixel in row])
+    shared, own = mean(each(int.__mul__, a, q), 6), mean(each(int.__mul__, q, q), 6)
+    beyond = [cut(a[n] - shared[n] * q[n] // (own[n] + 1024), -96, 96) for n in range(side**2)]
+    force = detail(each(int.__mul__, beyond, gain))
+
+    def wave(one, n):
+        turn = ((sum(map(int.__mul__, one[1:], coordinates[n])) >> 8) + one[0]) & 255
+        return (1 if turn < 128 else -1) * (turn % 128 * (128 - turn % 128) >> 5)
+
+    z = [sum(force[n] * wave(one, n) for n in range(side**2)) for one in waves]
+    third = [y * side + x for y in range(0, side, 3) for x in range(0, side, 3)]
+    parts = []
+    for one in waves:
+        values = [wave(one, n) for n in third]
+        level = sum(values) // len(values)
+        parts.append([(value - level) * gain[n] for value, n in zip(values, third, strict=True)])
+    overlap = [[sum(map(int.__mul__, one, two)) for two in parts] for one in parts]
+    step = (max(sum(map(abs, row)) for row in overlap) >> 11) + (1 << 26)
+    overlap = [[value >> 11 for value in row] for row in overlap]
+    x = [0] * len(z)
+    for _ in range(100):
+        given = [sum(map(int.__mul__, row, x)) for row in overlap]
+        x = [old + ((aim << 16) - pull) // step for old, aim, pull in zip(x, z, given, strict=True)]
+    assert x == vector["scores"]

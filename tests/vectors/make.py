@@ -15,7 +15,7 @@ import numpy as np
 from modelguard.evidence import Session, SuspectInfo, dsse, merkle, prf, records
 from modelguard.evidence.blobs import array_digest
 from modelguard.evidence.transcript import chain
-from modelguard.schemes import keyed_cells
+from modelguard.schemes import keyed_cells, tone_carriers
 from modelguard.statistics import sign_test, upper_tail
 
 HERE = Path(__file__).parent
@@ -153,6 +153,48 @@ def cells() -> dict[str, Any]:
     return {"decoder": keyed_cells.DECODER._asdict(), "vectors": vectors}
 
 
+def tones() -> dict[str, Any]:
+    """Waves and b of tone carriers, and the scores of a small answer to a photo that everybody can make."""
+    vectors = []
+    for channels, scale, count in ((1, 1, 1), (3, 2, 1)):
+        scheme = tone_carriers.public(channels=channels, scale=scale)
+        pairs = [prf.leaf_secrets(MASTER, leaf) for leaf in range(count)]
+        side = tone_carriers.SMALLEST
+        query = _picture("photo", side, channels)
+        answer = (
+            query.repeat(scale, 0).repeat(scale, 1) // 2 + _picture("answer", side * scale, channels) // 4
+        )
+        keys = [x_k for x_k, _ in pairs]
+        waves = [tone_carriers.carriers(scheme, x, SALT) for x in keys]
+        vectors.append(
+            {
+                "scheme": scheme,
+                "salt": SALT.hex(),
+                "xK": [x.hex() for x in keys],
+                "xb": [x.hex() for _, x in pairs],
+                "waves": [
+                    {"k": numbers[0].tolist(), "phase": int(phases[0])}
+                    | {"sha256": _digest(np.column_stack([phases, numbers]))}
+                    for numbers, phases in waves
+                ],
+                "b": [tone_carriers.bits(scheme, x, SALT).tolist() for _, x in pairs],
+                "query": array_digest(query),
+                "answer": array_digest(answer),
+                "scores": tone_carriers.decode_photo(scheme, keys, SALT, query, answer).tolist(),
+            }
+        )
+    return {"decoder": tone_carriers.DECODER._asdict(), "vectors": vectors}
+
+
+def _picture(label: str, side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Soft shapes out of SHAKE256: bytes in squares of 4, averaged over 7 x 7 pixels."""
+    rough = -(-side // 4) + 2
+    drawn = np.frombuffer(hashlib.shake_256(label.encode()).digest(rough * rough * channels), np.uint8)
+    large = drawn.reshape(rough, rough, channels).astype(np.int64).repeat(4, 0).repeat(4, 1)
+    parts = [large[y : y + side, x : x + side] for y in range(7) for x in range(7)]
+    return (sum(parts) // 49).astype(np.uint8)
+
+
 def _digest(values: np.ndarray[Any, np.dtype[np.int64]]) -> str:
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
 
@@ -164,6 +206,7 @@ MADE = {
     "transcript": transcript,
     "tail": tails,
     "keyed_cells": cells,
+    "tone_carriers": tones,
 }
 
 

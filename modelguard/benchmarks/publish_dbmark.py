@@ -1,0 +1,48 @@
+"""Write the last checkpoint of a DBMARK training as weights and a card.
+
+`python -m modelguard.benchmarks.publish_dbmark RUN`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from modelguard import weights
+from modelguard.benchmarks.train_dbmark import SETTINGS, held_out, validate
+from modelguard.codecs.dbmark import PREFIX
+from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
+from modelguard.training import load_checkpoint
+from modelguard.training.loop import CHECKPOINT
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="folder that train_dbmark wrote")],
+    name: Annotated[str | None, typer.Option(help="of the weights; by default the setting's")] = None,
+    valid: Annotated[Path | None, typer.Option(help="folder of images; default: the shipped photos")] = None,
+    data: Annotated[str, typer.Option(help="what the card shall say of the training images' licence")] = "",
+    out: Annotated[Path, typer.Option(help="folder for the weights and their card")] = weights.FOLDER,
+) -> None:
+    """Round the weights of a run to fp16, validate those, and publish them."""
+    about = json.loads((run / "config.json").read_text())
+    sizes, setting = about["sizes"], about["setting"]
+    net = DBMarkNet(DBMarkSizes(**sizes))
+    counters = load_checkpoint(run / CHECKPOINT, net, torch.optim.Adam(net.parameters()))
+    net.half().float()
+    about |= {
+        "steps": counters["step"],
+        "rollbacks": counters["rolled"],
+        "licence": data,
+        "validation": validate(net, held_out(valid, net.sizes.side), SETTINGS[setting].distortions),
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+    }
+    weights.publish(net, f"{PREFIX}{name or setting}", about, out, config={"dbmark": sizes})
+
+
+if __name__ == "__main__":
+    typer.run(main)

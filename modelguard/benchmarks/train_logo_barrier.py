@@ -1,0 +1,242 @@
+"""Train the paper's barrier (Zhang et al., TPAMI 2022) at a size the machine allows, and measure it.
+
+    export MODELGUARD_PASSPHRASE=...   # R is kept encrypted in the run folder
+    modelguard bench train_logo_barrier --data photos/ --tests Kodak24/ --run runs/logo --resume
+
+It marks ground truth, as the paper does; `--host dncnn` or `--host median` marks that host's outputs instead.
+The paper's other rows: `--marks 10` for several logos in one pair, `--refine-steps 0` for no adversarial
+stage, `--extracting 0.1` for its lambda, `--logo-side 32` for small logos. Against overwriting, first train
+`--marks 90 --refine-steps 0 --run runs/rival`, then give `--overwriter runs/rival/embedder.safetensors`;
+`--attacker` is the embedder of a thief who overwrites in the test. Ctrl-C and `--resume` lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+import typer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from modelguard import networks
+from modelguard.benchmarks import logos, record
+from modelguard.datasets import GaussianNoise, ImageSet, Pairs, mixed_seed, to_uint8
+from modelguard.evidence import resolve_passphrase
+from modelguard.networks import UNet
+from modelguard.schemes import logo_training
+from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Host, answer
+from modelguard.schemes.logo_score import score
+from modelguard.schemes.logo_stages import Weights
+from modelguard.schemes.logo_training import LogoTraining, Trained
+from modelguard.training import TrainConfig, fit, restoration
+from modelguard.training.losses import Features
+from modelguard.training.precision import Precision
+
+WRONG = 10_000
+"""Seed of the logo that nobody embeds."""
+
+
+HostName = Literal["truth", "dncnn", "median"]
+
+
+def median(image: Tensor, side: int = 5) -> Tensor:
+    """Return (B, C, H, W) after a median filter, a denoiser without weights."""
+    around = F.pad(image, [side // 2] * 4, mode="reflect").unfold(2, side, 1).unfold(3, side, 1)
+    return around.flatten(-2).median(-1).values
+
+
+def host_of(name: HostName) -> Host | None:
+    """Return the host, or None where ground truth is marked."""
+    if name == "truth":
+        return None
+    return median if name == "median" else networks.dncnn(pretrained="denoise-25")
+
+
+def compare(images: ImageSet, others: ImageSet) -> tuple[float, float]:
+    """Return the mean PSNR (dB) and SSIM between 8-bit images."""
+    psnr, ssim = 0.0, 0.0
+    for one, other in zip(images, others, strict=True):
+        psnr += float(peak_signal_noise_ratio(one[None], other[None], data_range=1.0))
+        ssim += float(structural_similarity_index_measure(one[None], other[None], data_range=1.0))  # type: ignore[arg-type]
+    return psnr / len(images), ssim / len(images)
+
+
+def middle(images: ImageSet, side: int) -> ImageSet:
+    """Return the middle square of each image."""
+    cut = []
+    for image in images.images:
+        top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
+        cut.append(image[:, top : top + side, left : left + side])
+    return ImageSet(tuple(cut))
+
+
+class Measure:
+    """Scores and qualities of one trained pair on test photos, the middle square of each."""
+
+    def __init__(self, trained: Trained, photos: ImageSet, task: GaussianNoise, host: Host | None, side: int):
+        self.trained, self.task, self.host = trained, task, host
+        logo = trained.embedder.logos
+        self.wrong = logos.draw(WRONG, min(logo.shape[-2:]), logo.shape[1])
+        self.whole, self.clean = photos, middle(photos, side)
+        self.inputs = self.degraded(self.clean)
+        self.outputs = self.clean if host is None else self.asked(host, self.inputs)
+        self.rows: list[dict[str, Any]] = []
+
+    def degraded(self, clean: ImageSet) -> ImageSet:
+        """Return the 8-bit inputs, domain A."""
+        draws = (torch.Generator().manual_seed(mixed_seed(1, number)) for number in range(len(clean)))
+        noisy = (self.task(*pair)[0] for pair in zip(clean, draws, strict=True))
+        return ImageSet(tuple(to_uint8(image) for image in noisy))
+
+    def asked(self, host: Host, inputs: ImageSet) -> ImageSet:
+        """Return the 8-bit answers of a host."""
+        channels = self.trained.embedder.channels
+        return ImageSet.of([answer(host, image[None], channels)[0] for image in inputs])
+
+    def add(self, case: str, images: ImageSet, like: ImageSet, clean: ImageSet, mark: int = 0) -> None:
+        """Score `images`, which stand for those in `like`; `clean` are the photos behind them."""
+        scores = score(self.trained.extractor, self.trained.embedder, images, self.wrong, mark)
+        psnr, ssim = compare(images, like)
+        quality = {"psnr": psnr, "ssim": ssim, "psnr_to_photo": compare(images, clean)[0]}
+        for name, value in quality.items():  # infinite for equal images, which JSON cannot hold
+            quality[name] = value if value < float("inf") else None  # type: ignore[assignment]
+        self.rows.append({"case": case, "mark": mark, **asdict(scores), **quality})
+
+    def run(self, innocent: nn.Module, attacker: Embedder | None) -> None:
+        """Measure every case."""
+        embedder = self.trained.embedder
+        for mark in range(len(embedder.logos)):
+            marked = embedder.mark(self.outputs, mark)
+            self.add("own outputs", marked, self.outputs, self.clean, mark)
+            for proxy in self.trained.proxies[mark : mark + 1]:
+                self.add("proxy surrogate", self.asked(proxy, self.inputs), marked, self.clean, mark)
+            if attacker is not None:
+                self.add("overwritten", attacker.mark(marked), marked, self.clean, mark)
+        self.add("inputs", self.inputs, self.inputs, self.clean)
+        self.add("unmarked outputs", self.outputs, self.outputs, self.clean)
+        self.add("innocent surrogate", self.asked(innocent, self.inputs), self.outputs, self.clean)
+        outputs = self.whole if self.host is None else self.asked(self.host, self.degraded(self.whole))
+        self.add("own outputs, whole photos", embedder.mark(outputs), outputs, self.whole)
+        self.add("unmarked outputs, whole photos", outputs, outputs, self.whole)
+
+
+def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool) -> nn.Module:
+    """Return a surrogate like the proxies, trained in the same way on the same pairs without a mark."""
+    kept = load_file(run / "pairs.safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed + 1)
+        net = UNet(channels, channels, config.sizes.levels, config.sizes.width)
+    (run / "innocent").mkdir(exist_ok=True)
+    pairs = Pairs(kept["inputs"], kept["targets"], 2**31, config.seed + 1)
+    objective = restoration(F.mse_loss)
+    fit(
+        net.train(),
+        pairs,
+        objective,
+        config.proxy,
+        run_dir=run / "innocent",
+        resume=resume,
+        progress="innocent",
+    )
+    return net.eval()
+
+
+def keep(path: Path, trained: Trained, passphrase: str) -> None:
+    """Write H and, encrypted, R to the run folder, unless an earlier call has."""
+    files: Sequence[tuple[Path, partial[Path]]] = [
+        (path / "embedder.safetensors", partial(trained.embedder.save)),
+        (path / "extractor.sealed", partial(trained.extractor.save, passphrase=passphrase)),
+    ]
+    for file, save in files:
+        if not file.exists():
+            save(file)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder of training photos")],
+    tests: Annotated[Path, typer.Option(help="folder of test photos")],
+    run: Annotated[Path, typer.Option(help="folder for checkpoints, H and R")],
+    resume: Annotated[bool, typer.Option(help="go on with the run in that folder")] = False,
+    host: Annotated[HostName, typer.Option(help="whose outputs are marked")] = "truth",
+    sizes: Annotated[Literal["light", "paper"], typer.Option(help="of the networks")] = "light",
+    side: Annotated[int, typer.Option(help="of the training patches, px; the paper has 256")] = 128,
+    logo_side: Annotated[int | None, typer.Option(help="of the logos, px; default the patch")] = None,
+    channels: Annotated[int, typer.Option(help="of the images: 1 or 3")] = 1,
+    logo_channels: Annotated[int, typer.Option(help="of the logos: 1 or 3")] = 1,
+    marks: Annotated[int, typer.Option(help="number of logos")] = 1,
+    sigma: Annotated[float, typer.Option(help="noise that the hosts remove, in grey levels")] = 25.0,
+    pairs: Annotated[int, typer.Option(help="training patches; the paper has 6,000")] = 2000,
+    steps: Annotated[int, typer.Option(help="of the initial stage")] = 12_000,
+    proxy_steps: Annotated[int, typer.Option(help="of each proxy and of the innocent surrogate")] = 6_000,
+    refine_steps: Annotated[int, typer.Option(help="of the adversarial stage")] = 4_000,
+    batch: Annotated[int, typer.Option(help="images a step")] = 8,
+    lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 5e-4,
+    ramp: Annotated[
+        int, typer.Option(help="steps over which the embedding loss grows; the paper has 0")
+    ] = 4_000,
+    extracting: Annotated[float, typer.Option(help="lambda of eq. 4")] = 1.0,
+    features: Annotated[Features, typer.Option(help="of the perceptual loss")] = "gradients",
+    precision: Annotated[Precision, typer.Option(help="of the arithmetic")] = "auto",
+    overwriter: Annotated[Path | None, typer.Option(help="H that marks again in training")] = None,
+    attacker: Annotated[Path | None, typer.Option(help="H that marks again in the test")] = None,
+    seed: Annotated[int, typer.Option(help="of everything random, logos too")] = 0,
+    name: Annotated[str, typer.Option(help="of the result: logo_barrier-NAME.json")] = "grey",
+    out: record.Out = Path("docs/results"),
+) -> None:
+    """Train, keep H and R in the run folder, and write docs/results/logo_barrier-NAME.json."""
+    passphrase = resolve_passphrase(None, confirm=True)  # now, and not after hours
+    photos, exams = (ImageSet.from_folder(folder, channels, smallest=side) for folder in (data, tests))
+    stage = partial(TrainConfig, batch=batch, lr=lr, warmup=200, checkpoint_every=200, precision=precision)
+    config = LogoTraining(
+        size=side,
+        pairs=pairs,
+        sizes=LIGHT if sizes == "light" else PAPER,
+        initial=stage(steps=steps),
+        proxy=stage(steps=proxy_steps),
+        adversarial=stage(steps=refine_steps),
+        weights=Weights(extracting=extracting),
+        features=features,
+        ramp=ramp,
+        seed=seed,
+    )
+    drawn = [logos.draw(seed * 100 + number, logo_side or side, logo_channels) for number in range(marks)]
+    task, model = GaussianNoise(sigma), host_of(host)
+    trained = logo_training.train(
+        drawn,
+        photos,
+        task,
+        config,
+        host=model,
+        overwriter=None if overwriter is None else Embedder.load(overwriter),
+        run_dir=run,
+        resume=resume,
+        progress=name,
+    )
+    keep(run, trained, passphrase)
+    innocent = train_innocent(config, channels, run, resume)
+    measure = Measure(trained, exams, task, model, side)
+    measure.run(innocent, None if attacker is None else Embedder.load(attacker))
+    content = {
+        "config": asdict(config),
+        "host": host,
+        "photos": len(photos),
+        "pair": trained.embedder.pair,
+        "losses": {stage: result.scalars for stage, result in trained.results.items()},
+        "rollbacks": {stage: list(result.rollbacks) for stage, result in trained.results.items()},
+        "cases": measure.rows,
+    }
+    notes = (
+        "psnr and ssim: to what the images stand for, after rounding; nc above 0.95 is the paper's success"
+    )
+    record.write(f"logo_barrier-{name}", out, content, seed=seed, notes=notes)
+
+
+if __name__ == "__main__":
+    typer.run(main)

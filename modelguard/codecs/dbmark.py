@@ -1,0 +1,258 @@
+"""DBMARK as a codec: any image in, the same with hidden bits out, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from modelguard import weights
+from modelguard.codecs.bits import ALPHA, Bits, payload_bits
+from modelguard.codecs.payload import PayloadCode
+from modelguard.codecs.pictures import Picture, like, opened
+from modelguard.errors import EmbeddingError, InputError
+from modelguard.networks import bicubic, device_of, evaluating
+from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
+
+Payload = Sequence[int] | npt.NDArray[np.generic] | int | str
+
+PREFIX = "dbmark-"
+BATCH = 32  # small images that go through the net at once
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What an image can hold.
+
+    Attributes:
+        bits: raw bits.
+        id_bits: bits of an id, errors corrected.
+        characters: bytes of a text, errors corrected.
+        psnr: of a trial mark, dB after rounding to 8 bits.
+        errors: bits of it that are read wrongly from the rounded image.
+        holds: whether its id is found at the codec's level.
+    """
+
+    bits: int
+    id_bits: int
+    characters: int
+    psnr: float
+    errors: int
+    holds: bool
+
+
+class DBMark:
+    """Hides bits in images with a trained invertible net.
+
+    The net works on the image shrunk to its own square. What it changes there is enlarged to the size of the
+    image and added, scaled by a strength; reading shrinks again. So a mark outlives changes of size, and is
+    lost with the frame: when the image is cut, turned or mirrored. Grey images get the luma of the mark.
+
+    Args:
+        net: trained.
+        name: fixes the mask of ids and texts, see `PayloadCode`.
+    """
+
+    def __init__(self, net: DBMarkNet, name: str) -> None:
+        self.net, self.name = net.eval(), name
+        self.code = PayloadCode(net.sizes.bits, name)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> DBMark:
+        """Return the codec with weights that ship, such as "combined-30", or from a safetensors file.
+
+        The sizes of the net are in the file. Its SHA-256 is checked against the card beside it, which a file
+        of yours may lack.
+
+        Raises:
+            InputError: nothing of that name ships, or the file holds no DBMARK net.
+            WeightsError: the file is not the one its card describes.
+        """
+        shipped = sorted(one.removeprefix(PREFIX) for one in weights.names() if one.startswith(PREFIX))
+        if str(name) in shipped:
+            path, name = weights.FOLDER / f"{PREFIX}{name}.safetensors", str(name)
+        elif Path(name).is_file():
+            path, name = Path(name), Path(name).stem.removeprefix(PREFIX)
+        else:
+            raise InputError(
+                f"name: no DBMARK weights {str(name)!r} ship, and no file is called that",
+                f"choose one of {', '.join(shipped)}" if shipped else "train some: see docs/dbmark.md",
+            )
+        data = weights.read(path)
+        net = DBMarkNet(_sizes(weights.config(data), path))
+        weights.load_state(net, data)
+        return cls(net, name)
+
+    @property
+    def bits(self) -> int:
+        """Bits an image carries."""
+        return self.net.sizes.bits
+
+    def payload(self, payload: Payload) -> npt.NDArray[np.uint8]:
+        """Return as (bits,) of 0 and 1 what `embed` would hide for `payload`.
+
+        Raises:
+            InputError: it does not fit, or is no payload.
+        """
+        if isinstance(payload, str):
+            if "\0" in payload or not payload:
+                raise InputError("payload: an empty text, or one with NUL, cannot be told", "give letters")
+            return self.code.encode(payload.encode())
+        if isinstance(payload, int):
+            if not 0 <= payload < 2**self.code.data_bits:
+                raise InputError(
+                    f"payload: the id {payload} does not fit {self.code.data_bits} bits",
+                    f"use 0 to {2**self.code.data_bits - 1}, or a codec of more bits",
+                )
+            return self.code.encode(payload.to_bytes(self.code.data_bytes, "big"))
+        return payload_bits(payload, self.bits)
+
+    @overload
+    def embed(self, image: Tensor, payload: Payload, strength: float = 1.0) -> Tensor: ...
+    @overload
+    def embed(
+        self, image: npt.NDArray[np.uint8], payload: Payload, strength: float = 1.0
+    ) -> npt.NDArray[np.uint8]: ...
+    @overload
+    def embed(
+        self, image: Image.Image | Path | str, payload: Payload, strength: float = 1.0
+    ) -> Image.Image: ...
+    def embed(
+        self, image: Picture, payload: Payload, strength: float = 1.0
+    ) -> Tensor | npt.NDArray[np.uint8] | Image.Image:
+        """Return `image` with `payload` in it, rounded to 8 bits and read back as a check.
+
+        Args:
+            image: (C, H, W) or (B, C, H, W) tensor, float in [0, 1] or uint8; uint8 array (H, W) or
+                (H, W, C); PIL picture; path. Grey or RGB, with or without alpha, which is kept as it is.
+            payload: a text or an id, with error correction; or as many zeros and ones as `bits`, bare.
+            strength: factor on what the net changes; the PSNR falls by 20 log10 of it.
+
+        Returns:
+            The same form and size; a PIL picture for a path.
+
+        Raises:
+            InputError: the image, the payload or the strength cannot be used.
+            EmbeddingError: the mark cannot be found in what came out.
+        """
+        if not 0 < strength < 100:
+            raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
+        wanted = self.payload(payload)
+        given = opened(image)
+        pixels = given.rounded(self._mark(given.colour, wanted, strength))
+        for read in self._read(pixels[:, : given.colour.shape[1]].float() / 255):
+            self.check(read, wanted, coded=isinstance(payload, (str, int)))
+        return like(image, pixels)
+
+    def extract(self, image: Picture) -> Bits:
+        """Return the bits of one image, in any of the forms that `embed` takes.
+
+        Raises:
+            InputError: the image cannot be used, or is a batch of several; see `extract_batch`.
+        """
+        bits = self.extract_batch(image)
+        if len(bits) != 1:
+            raise InputError(f"image: {len(bits)} images at once", "use extract_batch")
+        return bits[0]
+
+    def extract_batch(self, images: Picture) -> list[Bits]:
+        """Return the bits of each image of a (B, C, H, W) tensor."""
+        return self._read(opened(images).colour)
+
+    def capacity(self, image: Picture, strength: float = 1.0) -> Capacity:
+        """Return what `image` can hold, found out by marking it with a trial id and reading that back.
+
+        Raises:
+            InputError: the image cannot be used.
+        """
+        given = opened(image)
+        wanted = self.payload(2 ** (self.code.data_bits - 1) - 1)
+        marked = given.rounded(self._mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
+        read = self._read(marked)
+        squares = (marked - given.colour).pow(2).mean((1, 2, 3)).clamp_min(1e-12)
+        return Capacity(
+            self.bits,
+            self.code.data_bits,
+            self.code.data_bytes,
+            float(-10 * torch.log10(squares).max()),
+            max(int((one.hard != wanted).sum()) for one in read),
+            all(_found(one, wanted, coded=True) for one in read),
+        )
+
+    def check(self, read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> None:
+        """Raise EmbeddingError unless what was read from a marked image is what was wanted.
+
+        Args:
+            read: of the image as it is to be used.
+            wanted: the bits that were embedded.
+            coded: whether they are an id or text, or bare.
+        """
+        if not _found(read, wanted, coded=coded):
+            errors = int((read.hard != wanted).sum())
+            raise EmbeddingError(
+                f"image: this picture does not hold the mark ({errors} of {self.bits} bits are read wrongly)",
+                "raise the strength, or mark a picture with more detail",
+            )
+
+    def _mark(self, colour: Tensor, wanted: npt.NDArray[np.uint8], strength: float) -> Tensor:
+        marked = []
+        bits = torch.from_numpy(wanted)[None]
+        for some in _batches(colour):
+            small = self._shrunk(some)
+            with evaluating(self.net):
+                change = self.net.embed(small, bits.to(small.device).expand(len(small), -1)) - small
+            change = bicubic(change, (some.shape[-2], some.shape[-1])).to(some.device)
+            if some.shape[1] == 1:
+                change = torch.einsum("c,bchw->bhw", change.new_tensor(_LUMA), change)[:, None]
+            marked.append(some + strength * change)
+        return torch.cat(marked)
+
+    def _read(self, colour: Tensor) -> list[Bits]:
+        soft = []
+        for some in _batches(colour):
+            with evaluating(self.net):
+                soft.append(self.net.extract(self._shrunk(some)).cpu())
+        return [Bits(one, self.code) for one in torch.cat(soft).numpy()]
+
+    def _shrunk(self, colour: Tensor) -> Tensor:
+        side = self.net.sizes.side
+        if min(colour.shape[-2:]) < side:
+            raise InputError(
+                f"image: {colour.shape[-1]} x {colour.shape[-2]} px are too small for {self.name}",
+                f"give at least {side} x {side} px",
+            )
+        small = bicubic(colour.to(device_of(self.net)), (side, side)).clamp(0, 1)
+        return small.expand(-1, 3, -1, -1)
+
+
+def _batches(images: Tensor) -> list[Tensor]:
+    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+
+
+def _found(read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> bool:
+    if not coded:
+        return float(read.test(wanted).p) <= ALPHA
+    message = read.message()
+    return (
+        message is not None
+        and np.array_equal(read.code.encode(message.data), wanted)
+        and message.log10_p <= np.log10(ALPHA)
+    )
+
+
+def _sizes(config: dict[str, object], path: Path) -> DBMarkSizes:
+    sizes = config.get("dbmark")
+    try:
+        return DBMarkSizes(**sizes)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(
+            f"weights: {path} holds no DBMARK net", "give a file that train_dbmark has written"
+        ) from error

@@ -1,0 +1,265 @@
+"""Tone carriers: waves in the tone, colour and texture of any photo, each of a secret sign.
+
+Everything a third party recomputes is integer arithmetic on bytes, the same on every machine. An answer to
+any photo carries every bit at once; `decode_photo` never sees the bits, and its scores of several photos are
+added (evidence: the exact sign test).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from modelguard.errors import InputError
+from modelguard.evidence import Decoder, stream
+
+ID = "mg.tone-carriers/1"
+CELLS = 64
+"""Bits of a leaf."""
+SMALLEST, LARGEST = 64, 512
+"""Sides of a photo that is asked, in pixels: a smaller one shows too little, a larger one is made smaller."""
+ONE = 16
+"""Units of a grey level in which everything is counted."""
+CONTRAST = 8
+"""Grey levels of contrast that are half-way to the most that counts."""
+EDGE = 4
+"""Factor on fine structure, so that a grey level of it counts as much as several of tone."""
+REACH = 6
+"""Most that a pixel's answer may differ from its query and still count in full, in grey levels."""
+STEPS = 100
+"""Steps in which the overlap of the carriers in a photo is taken away."""
+DEFINITION = (  # its digest is in every registration: to change a letter is to make another decoder
+    "mg.tone-correlation/1: all in 1/16 grey level, // rounds down, Br is the mean over (2r+1)^2 pixels with "
+    "the border repeated, |.| of contrast V = B2 B2 |L - B2 L|, L the mean of the channels of the answer Y;\n"
+    "coordinates: B1 B2 of each channel, 4 (B1 B1 L - B3 B3 L), 4096 V // (V + 128);\n"
+    "wave(t) = sgn t (128 - t) >> 5 of t mod 128, of (<k, coordinates> >> 8) + phase, phase and k of "
+    "SHAKE256 stream W, k signed;\n"
+    "E = A - B6(AQ) Q // (B6(QQ) + 1024), A = L - B2 B2 L and Q likewise of the query, cut at -96 and 96; "
+    "F = M - B2 B2 M of M = E G, G = V + 24 cut to 24 and 96;\n"
+    "z = <F, waves>; N = <D, D>, D = G (wave - its mean) of every third pixel; "
+    "x += ((z << 16) - (N >> 11) x) // (max row of |N| >> 11, + 2^26), 100 times from 0"
+)
+DECODER = Decoder("mg.tone-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
+NAMES = ("channels", "scale", "perSession", "levels")
+Public = Mapping[str, int | str]
+Pixels = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+_ROWS = 4096  # pixels whose waves are held at a time
+
+
+def public(*, channels: int, scale: int, per_session: int = 4, levels: int = 15) -> dict[str, int | str]:
+    """Return the public parameters of the scheme.
+
+    Args:
+        channels: of the model's images, 1 or 3.
+        scale: of the model's output against its input, 1 to 4.
+        per_session: leaves that a session reads, 1 to 16.
+        levels: weights of the sign test go from 0 to this, 1 to 255.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    numbers = (channels, scale, per_session, levels)
+    scheme: dict[str, int | str] = {"id": ID, **dict(zip(NAMES, numbers, strict=True))}
+    _numbers(scheme)
+    return scheme
+
+
+def _numbers(scheme: Public) -> tuple[int, int]:
+    """Return channels and scale, once all parameters are checked."""
+    if problem := _problem(scheme):
+        raise InputError(f"scheme: {problem}", "use the parameters that `public` returns")
+    return int(scheme["channels"]), int(scheme["scale"])
+
+
+def _problem(scheme: Public) -> str | None:
+    if scheme.get("id") != ID:
+        return f"id {scheme.get('id')!r} is not {ID}"
+    if odd := scheme.keys() ^ {"id", *NAMES}:
+        return f"{', '.join(sorted(odd))} is missing or unknown"
+    if odd := {name for name in NAMES if type(scheme[name]) is not int}:
+        return f"{', '.join(sorted(odd))} is no integer"
+    channels, scale, per_session, levels = (int(scheme[name]) for name in NAMES)
+    if channels not in (1, 3):
+        return f"{channels} channels, not 1 or 3"
+    if not 1 <= scale <= 4:
+        return f"scale {scale}, not 1 to 4"
+    if not 1 <= per_session <= 16:
+        return f"{per_session} leaves a session, not 1 to 16"
+    if not 1 <= levels <= 255:
+        return f"{levels} levels, not 1 to 255"
+    return None
+
+
+def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
+    """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
+    _numbers(scheme)
+    packed = np.frombuffer(stream("b", salt, secret, CELLS // 8), np.uint8)
+    return (np.unpackbits(packed).astype(np.int8) * 2 - 1).astype(np.int8)
+
+
+def carriers(scheme: Public, secret: bytes, salt: bytes) -> tuple[Integers, Integers]:
+    """Return the waves of a leaf from its x_K: wave numbers int64 (64, coordinates) and phases int64 (64,).
+
+    A wave number counts 1/4096 turn a grey level of its coordinate, a phase 1/256 turn.
+    """
+    width = _numbers(scheme)[0] + 3
+    drawn = np.frombuffer(stream("W", salt, secret, CELLS * width), np.uint8).reshape(CELLS, width)
+    return drawn[:, 1:].astype(np.int8).astype(np.int64), drawn[:, 0].astype(np.int64)
+
+
+def fitted(photo: Pixels) -> Pixels:
+    """Return a photo (H, W, C) as it is asked: itself, or made smaller to sides of at most 512 px.
+
+    Raises:
+        InputError: a side is shorter than 64 px.
+    """
+    if max(photo.shape[:2]) > LARGEST:
+        picture = Image.fromarray(photo[..., 0] if photo.shape[2] == 1 else photo)
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BICUBIC)
+        photo = np.asarray(picture).reshape(picture.height, picture.width, photo.shape[2])
+    if min(photo.shape[:2]) < SMALLEST:
+        raise InputError(
+            f"photo: {photo.shape[1]} x {photo.shape[0]} px is too small to carry a mark",
+            f"use photos with sides of {SMALLEST} px or more, not longer than {LARGEST // SMALLEST} to 1",
+        )
+    return photo
+
+
+def decode_photo(
+    scheme: Public, secrets: Sequence[bytes], salt: bytes, query: Pixels, response: Pixels
+) -> Integers:
+    """Return one integer a bit: how much of its wave the answer holds beyond what the query explains.
+
+    What a wave can be and where it can be seen is taken from the answer; the query is taken away from it by
+    a factor fitted around each pixel; and what waves have in common in this photo is taken away by steps
+    towards their least-squares fit. All of it is blind to the bits.
+
+    Args:
+        scheme: public parameters.
+        secrets: x_K of each leaf that is read.
+        salt: of the key.
+        query: uint8 (H, W, C), the photo asked.
+        response: uint8 (H', W', C); another size than registered is resampled first (bicubic).
+
+    Returns:
+        int64 (leaves * 64,), in the order of `bits`.
+
+    Raises:
+        InputError: `scheme` is not what `public` returns, or an image is of another number of channels, or
+            the query of another size than `fitted` gives.
+    """
+    channels, scale = _numbers(scheme)
+    if not 1 <= len(secrets) <= int(scheme["perSession"]):
+        raise InputError(
+            f"secrets: {len(secrets)} leaves in one session", f"read 1 to {scheme['perSession']}"
+        )
+    if {query.shape[2:], response.shape[2:]} != {(channels,)} or fitted(query).shape != query.shape:
+        raise InputError(
+            f"photo: query {query.shape}, response {response.shape}, not of {channels} channels and fitting",
+            "ask with photos as `fitted` returns them",
+        )
+    answer = _in_size_of_query(response, query.shape[:2], scale)
+    tone = answer.sum(axis=2) // channels
+    contrast = _mean(_mean(np.abs(tone - _mean(tone, 2)), 2), 2)
+    gain = np.clip(contrast + 24, 24, 96)
+    fine = EDGE * (_mean(_mean(tone, 1), 1) - _mean(_mean(tone, 3), 3))
+    texture = 256 * ONE * contrast // (contrast + CONTRAST * ONE)
+    planes = [_mean(_mean(answer[..., one], 2), 1) for one in range(channels)]
+    coordinates = np.stack([*planes, fine, texture], axis=2)
+    seen = _beyond(tone, ONE * query.astype(np.int64).sum(axis=2) // channels)
+    force = _detail(seen * gain)
+    waves = [carriers(scheme, secret, salt) for secret in secrets]
+    numbers, phases = (np.concatenate(parts) for parts in zip(*waves, strict=True))
+    scores = _correlation(coordinates.reshape(-1, channels + 2), force.reshape(-1), numbers, phases)
+    every_third = coordinates[::3, ::3].reshape(-1, channels + 2)
+    overlap = _overlap(every_third, gain[::3, ::3].reshape(-1), numbers, phases)
+    return _disentangled(scores, overlap)
+
+
+def _in_size_of_query(response: Pixels, size: tuple[int, int], scale: int) -> Integers:
+    """Return the response in 1/16 grey level, squares of `scale` pixels averaged: int64 (H, W, C)."""
+    height, width = size
+    if response.shape[:2] != (height * scale, width * scale):
+        planes = [Image.fromarray(plane) for plane in np.moveaxis(response, 2, 0)]
+        to = width * scale, height * scale
+        planes = [plane.resize(to, Image.Resampling.BICUBIC) for plane in planes]
+        response = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    squares = response.astype(np.int64).reshape(height, scale, width, scale, -1)
+    averaged: Integers = ONE * squares.sum(axis=(1, 3)) // scale**2
+    return averaged
+
+
+def _sum(plane: Integers, radius: int) -> Integers:
+    """Return the sums over (2 radius + 1)^2 pixels, the border repeated."""
+    side = 2 * radius + 1
+    for axis in (0, 1):
+        widths = [(0, 0), (0, 0)]
+        widths[axis] = (radius + 1, radius)
+        total = np.pad(plane, widths, mode="edge").cumsum(axis=axis)
+        total = np.moveaxis(total, axis, 0)
+        plane = np.moveaxis(total[side:] - total[:-side], 0, axis)
+    return plane
+
+
+def _mean(plane: Integers, radius: int) -> Integers:
+    return _sum(plane, radius) // (2 * radius + 1) ** 2
+
+
+def _detail(plane: Integers) -> Integers:
+    """Return a picture less its low-passed self."""
+    return plane - _mean(_mean(plane, 2), 2)
+
+
+def _beyond(answer: Integers, query: Integers) -> Integers:
+    """Return the fine structure of the answer beyond the multiple of the query's that fits it locally."""
+    mine, asked = _detail(answer), _detail(query)
+    shared, own = _mean(mine * asked, 6), _mean(asked * asked, 6)
+    beyond = mine - shared * asked // (own + 4 * ONE**2)
+    return np.clip(beyond, -REACH * ONE, REACH * ONE)
+
+
+def _waves(coordinates: Integers, numbers: Integers, phases: Integers) -> npt.NDArray[np.float64]:
+    """Return the waves at some pixels, (pixels, waves): integers from -128 to 128, as floats."""
+    turns = np.arange(256)
+    table = np.where(turns < 128, 1, -1) * (turns % 128 * (128 - turns % 128) >> 5)
+    # floats below 2^53 add up exactly in any order, and are what fast matrix products are made for
+    angle = (coordinates.astype(np.float64) @ numbers.T.astype(np.float64)).astype(np.int64)
+    waves: npt.NDArray[np.float64] = table.astype(np.float64)[((angle >> 8) + phases) & 255]
+    return waves
+
+
+def _correlation(coordinates: Integers, force: Integers, numbers: Integers, phases: Integers) -> Integers:
+    total = np.zeros(len(phases), np.int64)
+    for at in range(0, len(force), _ROWS):
+        waves = _waves(coordinates[at : at + _ROWS], numbers, phases)
+        total += (force[at : at + _ROWS].astype(np.float64) @ waves).astype(np.int64)
+    return total
+
+
+def _overlap(coordinates: Integers, gain: Integers, numbers: Integers, phases: Integers) -> Integers:
+    parts = [_waves(coordinates[at : at + _ROWS], numbers, phases) for at in range(0, len(gain), _ROWS)]
+    mean = sum(part.sum(axis=0).astype(np.int64) for part in parts) // len(gain)
+    total = np.zeros((len(phases), len(phases)), np.int64)
+    for number, part in enumerate(parts):
+        weighted = (part - mean) * gain[number * _ROWS : (number + 1) * _ROWS, None]
+        total += (weighted.T @ weighted).astype(np.int64)
+    return total
+
+
+def _disentangled(scores: Integers, overlap: Integers) -> Integers:
+    """Return scores less what the other waves put into each: a fixed number of Landweber's steps.
+
+    A photo of few colours moves less in them, and so weighs less in the sum over photos.
+    """
+    step = (int(np.abs(overlap).sum(axis=1).max()) >> 11) + (1 << 26)
+    overlap = overlap >> 11
+    aim, found = scores << 16, np.zeros_like(scores)
+    for _ in range(STEPS):
+        found = found + (aim - overlap @ found) // step
+    return found
