@@ -41,7 +41,8 @@ def main(
         "validation": validate(net, held_out(valid, net.sizes.side), SETTINGS[setting].distortions),
         "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
     }
-    weights.publish(net, f"{PREFIX}{name or setting}", about, out, config={"dbmark": sizes})
+    name = name or setting
+    weights.publish(net, f"{PREFIX}{name}", about, out, config={"dbmark": sizes, "name": name})
 
 
 if __name__ == "__main__":

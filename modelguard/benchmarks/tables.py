@@ -339,7 +339,56 @@ def logo_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, rows
 
 
+def dbmark(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Quality and bit errors of the image codecs beside the paper's."""
+    sets = list(dict.fromkeys(name for one in results for name in one["results"]["sets"]))
+    rows: list[Row] = []
+    for one in (result["results"] for result in results):
+        paper, measured = one["paper"], [one["sets"].get(name) for name in sets]
+        for name, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM")):
+            figures = [paper.get(name), *(each and each[name] for each in measured)]
+            rows.append((one["codec"], title, *map(_plain, figures)))
+        for name in next(filter(None, measured))["wrong"]:
+            rates = [paper.get(name), *(each and each["wrong"][name] / each["bits"] for each in measured)]
+            cells = ("" if rate is None else f"{100 * rate:.4g} %" for rate in rates)
+            rows.append((one["codec"], f"wrong bits, {name}", *cells))
+    return ("weights", "measure", "paper", *sets), rows
+
+
+def dbmark_unmarked(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often the image codecs find a message in images without one, and what averaging tells."""
+    header = ("weights", "unmarked squares", "found at level", "smallest log10 p", "averaging leak")
+    return header, [
+        (
+            one["codec"],
+            one["unmarked"]["crops"],
+            _plain(one["unmarked"]["found_at"]),
+            one["unmarked"]["smallest_log10_p"],
+            _plain([measured["averaging_leak"] for measured in one["sets"].values()]),
+        )
+        for one in (result["results"] for result in results)
+    ]
+
+
+def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Image codecs beside their peers: -log10 p and bit accuracy by attack."""
+    rows = results[0]["results"]
+    header = ("attack", *(f"{row['codec']} ({row['bits']} bits, {row['psnr']} dB)" for row in rows))
+    lines: list[Row] = [
+        (attack, *(f"{row['surprise'][attack]:.1f} ({100 * row['accuracy'][attack]:.1f} %)" for row in rows))
+        for attack in rows[0]["surprise"]
+    ]
+    speed = (
+        "seconds to embed / extract",
+        *(" / ".join(map(_plain, row["seconds"].values())) for row in rows),
+    )
+    return header, [*lines, speed]
+
+
 TABLES = {
+    "codecs": Table("codecs.json", codecs, "codecs"),
+    "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
+    "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
     "hosts": Table("hosts.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
     "fidelity": Table("trigger_key-*.json", fidelity, "trigger_key"),

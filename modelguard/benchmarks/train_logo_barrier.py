@@ -8,11 +8,11 @@ The paper's other rows: `--marks 10` for several logos in one pair, `--refine-st
 stage, `--extracting 0.1` for its lambda, `--logo-side 32` for small logos. Against overwriting, first train
 `--marks 90 --refine-steps 0 --run runs/rival`, then give `--overwriter runs/rival/embedder.safetensors`;
 `--attacker` is the embedder of a thief who overwrites in the test. Ctrl-C and `--resume` lose nothing.
+A step of the initial stage costs about 1.3 s of a CPU core in bf16, and a quarter of it with `--side 64`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from modelguard import networks
 from modelguard.benchmarks import logos, record
-from modelguard.datasets import GaussianNoise, ImageSet, Pairs, mixed_seed, to_uint8
+from modelguard.datasets import GaussianNoise, ImagePairs, ImageSet, PairDraws, mixed_seed, to_uint8
 from modelguard.evidence import resolve_passphrase
 from modelguard.networks import UNet
 from modelguard.schemes import logo_training
@@ -134,11 +134,11 @@ def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool)
         torch.manual_seed(config.seed + 1)
         net = UNet(channels, channels, config.sizes.levels, config.sizes.width)
     (run / "innocent").mkdir(exist_ok=True)
-    pairs = Pairs(kept["inputs"], kept["targets"], 2**31, config.seed + 1)
+    pairs = ImagePairs(tuple(kept["inputs"]), tuple(kept["targets"]))
     objective = restoration(F.mse_loss)
     fit(
         net.train(),
-        pairs,
+        PairDraws(pairs, 2**31, config.seed + 1),
         objective,
         config.proxy,
         run_dir=run / "innocent",
@@ -150,13 +150,10 @@ def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool)
 
 def keep(path: Path, trained: Trained, passphrase: str) -> None:
     """Write H and, encrypted, R to the run folder, unless an earlier call has."""
-    files: Sequence[tuple[Path, partial[Path]]] = [
-        (path / "embedder.safetensors", partial(trained.embedder.save)),
-        (path / "extractor.sealed", partial(trained.extractor.save, passphrase=passphrase)),
-    ]
-    for file, save in files:
-        if not file.exists():
-            save(file)
+    if not (path / "embedder.safetensors").exists():
+        trained.embedder.save(path / "embedder.safetensors")
+    if not (path / "extractor.sealed").exists():
+        trained.extractor.save(path / "extractor.sealed", passphrase)
 
 
 def main(
@@ -173,14 +170,14 @@ def main(
     marks: Annotated[int, typer.Option(help="number of logos")] = 1,
     sigma: Annotated[float, typer.Option(help="noise that the hosts remove, in grey levels")] = 25.0,
     pairs: Annotated[int, typer.Option(help="training patches; the paper has 6,000")] = 2000,
-    steps: Annotated[int, typer.Option(help="of the initial stage")] = 12_000,
-    proxy_steps: Annotated[int, typer.Option(help="of each proxy and of the innocent surrogate")] = 6_000,
-    refine_steps: Annotated[int, typer.Option(help="of the adversarial stage")] = 4_000,
-    batch: Annotated[int, typer.Option(help="images a step")] = 8,
-    lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 5e-4,
+    steps: Annotated[int, typer.Option(help="of the initial stage")] = 8_000,
+    proxy_steps: Annotated[int, typer.Option(help="of each proxy and of the innocent surrogate")] = 4_000,
+    refine_steps: Annotated[int, typer.Option(help="of the adversarial stage")] = 2_000,
+    batch: Annotated[int, typer.Option(help="images a step; the paper has 8")] = 4,
+    lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 1e-3,
     ramp: Annotated[
         int, typer.Option(help="steps over which the embedding loss grows; the paper has 0")
-    ] = 4_000,
+    ] = 3_000,
     extracting: Annotated[float, typer.Option(help="lambda of eq. 4")] = 1.0,
     features: Annotated[Features, typer.Option(help="of the perceptual loss")] = "gradients",
     precision: Annotated[Precision, typer.Option(help="of the arithmetic")] = "auto",

@@ -74,7 +74,7 @@ def load_suspect(name: str, weights: Path | None = None) -> Any:
 def _shipped(family: str, what: str, scale: int | None) -> nn.Module:
     from modelguard import networks, weights
 
-    known = [name.replace("-", ":", 1) for name in weights.names()]
+    known = [name.replace("-", ":", 1) for name in weights.names() if name.split("-")[0] in FAMILIES]
     if f"{family}:{what}" not in known:
         raise InputError(f"MODEL: no weights {what!r} for {family} ship", f"choose one of {', '.join(known)}")
     resolves = what.startswith("sr-")

@@ -77,13 +77,32 @@ class Bits:
 
         Exact for every image that does not depend on `expected`, so these must have been drawn at random,
         and before the image existed to whoever made it: committed to, for evidence. The p-value cannot be
-        below 2^-bits. One payload in many images is one draw; do not multiply their p-values.
+        below 2^-bits. For several images see `pooled`.
 
         Raises:
             InputError: `expected` is not as many zeros and ones.
         """
         signs = 2 * payload_bits(expected, self.soft.size).astype(np.int64) - 1
         return sign_test(signs, as_scores(self.soft))
+
+    @classmethod
+    def pooled(cls, reads: Sequence[Bits]) -> Bits:
+        """Return the sum of what several images say, for one test of a payload they are said to share.
+
+        That is the way to use many images. A payload fixed across them is one draw of as many bits as one
+        image holds: multiplying the p-values of the images would count it again each time.
+
+        Args:
+            reads: of at least one image, all by one codec.
+
+        Raises:
+            InputError: there is none, or they are of different codecs.
+        """
+        if len({(read.code.bits, read.code.seed) for read in reads}) != 1:
+            raise InputError(
+                f"reads: {len(reads)} readings of no or of different codecs", "read all images with one codec"
+            )
+        return cls(np.sum([read.soft for read in reads], axis=0, dtype=np.float32), reads[0].code)
 
     def message(self) -> Message | None:
         """Return the id or text that agrees best, if any is near; found only if its p-value is small.

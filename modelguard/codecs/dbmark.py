@@ -30,7 +30,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an image can hold.
+    """What an image can hold; of a batch, the worst of each.
 
     Attributes:
         bits: raw bits.
@@ -58,7 +58,7 @@ class DBMark:
 
     Args:
         net: trained.
-        name: fixes the mask of ids and texts, see `PayloadCode`.
+        name: fixes the mask of ids and texts, see `PayloadCode`; another name reads none of them.
     """
 
     def __init__(self, net: DBMarkNet, name: str) -> None:
@@ -69,8 +69,8 @@ class DBMark:
     def from_pretrained(cls, name: str | Path) -> DBMark:
         """Return the codec with weights that ship, such as "combined-30", or from a safetensors file.
 
-        The sizes of the net are in the file. Its SHA-256 is checked against the card beside it, which a file
-        of yours may lack.
+        The sizes of the net and its name are in the file, which may be renamed. Its SHA-256 is checked
+        against the card beside it, which a file of yours may lack.
 
         Raises:
             InputError: nothing of that name ships, or the file holds no DBMARK net.
@@ -78,18 +78,25 @@ class DBMark:
         """
         shipped = sorted(one.removeprefix(PREFIX) for one in weights.names() if one.startswith(PREFIX))
         if str(name) in shipped:
-            path, name = weights.FOLDER / f"{PREFIX}{name}.safetensors", str(name)
+            path = weights.FOLDER / f"{PREFIX}{name}.safetensors"
         elif Path(name).is_file():
-            path, name = Path(name), Path(name).stem.removeprefix(PREFIX)
+            path = Path(name)
         else:
             raise InputError(
                 f"name: no DBMARK weights {str(name)!r} ship, and no file is called that",
                 f"choose one of {', '.join(shipped)}" if shipped else "train some: see docs/dbmark.md",
             )
         data = weights.read(path)
-        net = DBMarkNet(_sizes(weights.config(data), path))
+        config = weights.config(data)
+        try:
+            net = DBMarkNet(DBMarkSizes(**config["dbmark"]))
+            codec = cls(net, str(config["name"]))
+        except (TypeError, LookupError) as error:
+            raise InputError(
+                f"weights: {path} holds no DBMARK net", "give a file that publish_dbmark has written"
+            ) from error
         weights.load_state(net, data)
-        return cls(net, name)
+        return codec
 
     @property
     def bits(self) -> int:
@@ -147,7 +154,7 @@ class DBMark:
             raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
         wanted = self.payload(payload)
         given = opened(image)
-        pixels = given.rounded(self._mark(given.colour, wanted, strength))
+        pixels = given.rounded(self.mark(given.colour, wanted, strength))
         for read in self._read(pixels[:, : given.colour.shape[1]].float() / 255):
             self.check(read, wanted, coded=isinstance(payload, (str, int)))
         return like(image, pixels)
@@ -175,7 +182,7 @@ class DBMark:
         """
         given = opened(image)
         wanted = self.payload(2 ** (self.code.data_bits - 1) - 1)
-        marked = given.rounded(self._mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
+        marked = given.rounded(self.mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
         read = self._read(marked)
         squares = (marked - given.colour).pow(2).mean((1, 2, 3)).clamp_min(1e-12)
         return Capacity(
@@ -202,7 +209,14 @@ class DBMark:
                 "raise the strength, or mark a picture with more detail",
             )
 
-    def _mark(self, colour: Tensor, wanted: npt.NDArray[np.uint8], strength: float) -> Tensor:
+    def mark(self, colour: Tensor, wanted: npt.NDArray[np.uint8], strength: float) -> Tensor:
+        """Return marked images, neither rounded nor checked.
+
+        Args:
+            colour: (B, 1 or 3, H, W) in [0, 1].
+            wanted: (bits,) of 0 and 1.
+            strength: see `embed`.
+        """
         marked = []
         bits = torch.from_numpy(wanted)[None]
         for some in _batches(colour):
@@ -246,13 +260,3 @@ def _found(read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> bool:
         and np.array_equal(read.code.encode(message.data), wanted)
         and message.log10_p <= np.log10(ALPHA)
     )
-
-
-def _sizes(config: dict[str, object], path: Path) -> DBMarkSizes:
-    sizes = config.get("dbmark")
-    try:
-        return DBMarkSizes(**sizes)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise InputError(
-            f"weights: {path} holds no DBMARK net", "give a file that train_dbmark has written"
-        ) from error

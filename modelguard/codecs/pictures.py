@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -41,24 +42,35 @@ def read(path: str | Path) -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
+            _check_depth(picture)
             picture.load()
             check_mode(picture, str(path))
             return picture.copy()
     except FileNotFoundError as error:
         raise InputError(f"image: there is no file {path}", "check the path") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"image: {path} is not a readable image ({error})", "replace the file") from error
 
 
 def check_mode(picture: Image.Image, name: str) -> None:
     """Raise InputError unless a picture is one frame of 8-bit grey or RGB."""
-    if getattr(picture, "n_frames", 1) > 1:
+    # an MPO is a photo of a camera with a preview or a gain map behind it
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise InputError(f"image: {name} has {getattr(picture, 'n_frames', 1)} frames", "give single frames")
     if picture.mode not in MODES or "transparency" in picture.info:
         raise InputError(
             f"image: {name} has {picture.mode} pixels, not 8-bit grey or RGB",
             "convert it first, such as by Pillow's convert('RGB')",
         )
+
+
+def _check_depth(picture: Image.Image) -> None:
+    """Raise ValueError for 16-bit colours, which Pillow would cut to 8 bits; call it before loading."""
+    raw = [str(tile[3]) for tile in getattr(picture, "tile", [])]
+    if any(re.search(r"\b(RGBA?|LA?|I);16", one) for one in raw):
+        raise ValueError("more than 8 bits a channel")
 
 
 def opened(image: Picture) -> Opened:

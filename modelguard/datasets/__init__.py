@@ -1,8 +1,7 @@
 """Images and pairs from folders, and the tasks hosts are trained on."""
 
-from modelguard.datasets.image_pairs import ImagePairs
+from modelguard.datasets.image_pairs import ImagePairs, PairDraws
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
-from modelguard.datasets.pairs import Pairs
 from modelguard.datasets.patches import Patches
 from modelguard.datasets.rain import RainStreaks
 from modelguard.datasets.ribs import RibBands
@@ -15,7 +14,7 @@ __all__ = [
     "GaussianNoise",
     "ImagePairs",
     "ImageSet",
-    "Pairs",
+    "PairDraws",
     "Patches",
     "RainStreaks",
     "RibBands",

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from modelguard.datasets.images import SUFFIXES, read_image, to_uint8
+from modelguard.datasets.seeds import mixed_seed
 from modelguard.errors import InputError
 
 
@@ -83,6 +86,30 @@ class ImagePairs:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the pairs as floats in [0, 1]."""
         return (self[index] for index in range(len(self)))
+
+
+class PairDraws(Dataset[tuple[Tensor, Tensor]]):
+    """`length` random draws from pairs of one size, each a pure function of (seed, index).
+
+    Args:
+        pairs: at least one.
+        length: how many draws there are.
+        seed: another seed, other draws.
+    """
+
+    def __init__(self, pairs: ImagePairs, length: int, seed: int = 0) -> None:
+        if not len(pairs):
+            raise InputError("pairs: there are none to draw from", "give at least one")
+        self.pairs, self.length, self.seed = pairs, length, seed
+
+    def __len__(self) -> int:
+        """Return the number of draws."""
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return (input, target) of draw `index` as floats in [0, 1]."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, index))
+        return self.pairs[int(torch.randint(len(self.pairs), (1,), generator=generator))]
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and lost parts."""
 
-from modelguard.distortions.channel import Blur, Jpeg, Median, Noise, Quantise, Resize
+from modelguard.distortions.channel import Blur, Grey, Jpeg, Median, Noise, Quantise, Resize
 from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout
 from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
 
@@ -12,6 +12,7 @@ __all__ = [
     "Cropout",
     "Dropout",
     "ForwardASL",
+    "Grey",
     "Jpeg",
     "Median",
     "Noise",

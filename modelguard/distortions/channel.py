@@ -1,7 +1,7 @@
 """Distortions of an answer, as modules on (B, C, H, W) in [0, 1]; the answer has the same shape and range.
 
-`Noise`, `Blur` and `Median` pass gradients; the others round to 8 bits on the way and pass none. A chain is
-an `nn.Sequential`.
+`Noise`, `Blur`, `Median` and `Grey` pass gradients; the others round to 8 bits on the way and pass none. A
+chain is an `nn.Sequential`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,18 @@ class Jpeg(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings."""
         return f"quality={self.quality}, subsampling={self.subsampling}"
+
+
+class Grey(nn.Module):
+    """BT.601 luma in all three channels: what is left of a mark in a grey copy; passes gradients."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the grey image; raises InputError unless C is 3."""
+        check_images(image)
+        if image.shape[1] != 3:
+            raise InputError(f"image: {image.shape[1]} channels are no RGB", "give (B, 3, H, W)")
+        weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        return (image * weights).sum(1, keepdim=True).expand_as(image)
 
 
 class Resize(nn.Module):

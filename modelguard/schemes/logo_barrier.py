@@ -110,9 +110,16 @@ class Embedder(nn.Module):
     def __init__(self, logos: Tensor, channels: int = 1, sizes: Sizes = PAPER) -> None:
         super().__init__()
         self.channels, self.sizes, self.pair = channels, sizes, ""
-        self.logos: Tensor
-        self.register_buffer("logos", logos)
+        self.pixels: Tensor
+        # flat: as a four-dimensional byte buffer in channels-last order it breaks data-parallel training
+        self.register_buffer("pixels", logos.flatten(2))
+        self.shape = logos.shape
         self.net = UNet(channels + logos.shape[1], channels, sizes.levels, sizes.width)
+
+    @property
+    def logos(self) -> Tensor:
+        """The logos, uint8 (N, L, h, w)."""
+        return self.pixels.view(self.shape)
 
     def logo(self, mark: int | Tensor, height: int, width: int) -> Tensor:
         """Return logo number `mark`, or one for each number in a tensor, padded, in [0, 1].

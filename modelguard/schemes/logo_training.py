@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from modelguard._files import atomic_write_bytes
-from modelguard.datasets import ImageSet, Pairs, Patches, Task, to_uint8
+from modelguard.datasets import ImagePairs, ImageSet, PairDraws, Patches, Task, to_uint8
 from modelguard.errors import InputError
 from modelguard.networks import PatchGAN, UNet
 from modelguard.schemes.logo_barrier import PAPER, Embedder, Extractor, Host, Sizes, answer, identify, stack
@@ -130,13 +130,14 @@ def train(
     folder = None if run_dir is None else Path(run_dir)
     _claim(folder, resume, settings)
     inputs, targets = _pairs(images, task, config, host, channels, folder)
+    pairs = ImagePairs(tuple(inputs), tuple(targets))
     results: dict[str, TrainResult] = {}
 
     def stage(name: str, model: nn.Module, objective: Objective, training: TrainConfig) -> None:
         seed = config.seed + 1 + len(results)
         results[name] = fit(
             model.train(),
-            Pairs(inputs, targets, 2**31, seed),
+            PairDraws(pairs, 2**31, seed),
             objective,
             replace(training, seed=seed),
             run_dir=_below(folder, name),
@@ -166,6 +167,9 @@ def train(
 
 def _freeze(net: nn.Module) -> None:
     net.eval().requires_grad_(False)
+    if torch.distributed.is_initialized():  # the last step left each process its own batch statistics
+        for buffer in net.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _rival(overwriter: Embedder, channels: int, size: int) -> Embedder:
@@ -223,7 +227,7 @@ def _first_process() -> bool:
 def _below(run_dir: Path | None, name: str) -> Path | None:
     if run_dir is None:
         return None
-    (run_dir / name).mkdir(exist_ok=True)
+    (run_dir / name).mkdir(parents=True, exist_ok=True)
     return run_dir / name
 
 

@@ -90,6 +90,21 @@ def test_the_test_of_expected_bits_is_exact_and_down_to_2_to_minus_bits() -> Non
     assert read.test(bits.tolist()).matches == 64
 
 
+def test_images_are_pooled_into_one_test_whose_floor_stays() -> None:
+    code, random = CODES[30], np.random.default_rng(0)
+    bits = code.encode(b"k")
+    faint = [
+        Bits((0.35 * (2.0 * bits - 1) + random.standard_normal(30)).astype(np.float32), code)
+        for _ in range(60)
+    ]
+    pooled = Bits.pooled(faint)
+    assert pooled.test(bits).p < min(read.test(bits).p for read in faint)
+    assert pooled.test(bits).p >= 2.0**-30
+    for bad in ([], [faint[0], sent(CODES[64], b"k", 0, 0, 1)]):
+        with pytest.raises(InputError, match="reads"):
+            Bits.pooled(bad)
+
+
 def test_texts_are_told_from_other_bytes() -> None:
     message = sent(CODES[64], "nö".encode(), 1, 0, 1).message()
     assert message is not None

@@ -15,6 +15,7 @@ from modelguard.datasets import (
     GaussianNoise,
     ImageSet,
     Patches,
+    Thumbnail,
     mixed_seed,
     to_uint8,
 )
@@ -94,3 +95,15 @@ def test_bicubic_loss_blurs_and_draws_every_scale(make_photo: Callable[..., Tens
         assert soft.shape == target.shape == (1, 48, 36)  # whatever the scale drawn, so that they batch
         found.add(round(float((soft - target).pow(2).mean()), 9))
     assert len(found) == 3
+
+
+def test_thumbnails_are_squares_of_all_scales() -> None:
+    ramp = torch.linspace(0, 1, 60).view(1, 1, 60).expand(3, 50, 60).contiguous()
+    spans = []
+    for seed in range(40):
+        given, target = Thumbnail(20)(ramp, torch.Generator().manual_seed(seed))
+        assert torch.equal(given, target)
+        assert given.shape == (3, 20, 20)
+        spans.append(float(given.max() - given.min()))
+    assert min(spans) < 0.4  # 20 px of the ramp
+    assert max(spans) > 0.7  # 50 px

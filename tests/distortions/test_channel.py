@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor, nn
 
-from modelguard.distortions import Blur, Jpeg, Median, Noise, Quantise, Resize
+from modelguard.distortions import Blur, Grey, Jpeg, Median, Noise, Quantise, Resize
 from modelguard.errors import InputError
 
 few = settings(max_examples=25, deadline=None)
@@ -188,6 +188,19 @@ def test_other_than_a_batch_of_float_images_is_refused(distortion: nn.Module) ->
     for bad in (torch.rand(3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.rand(1, 1, 0, 8)):
         with pytest.raises(InputError, match="image"):
             distortion(bad)
+
+
+def test_grey_keeps_luma_alone_and_passes_gradients() -> None:
+    image = torch.rand(2, 3, 5, 6, requires_grad=True)
+    grey = Grey()(image)
+    assert grey.shape == image.shape
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    torch.testing.assert_close(Grey()(grey), grey)
+    grey[:, 0].sum().backward()
+    assert image.grad is not None
+    torch.testing.assert_close(image.grad[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114]))
+    with pytest.raises(InputError, match="RGB"):
+        Grey()(torch.rand(1, 1, 4, 4))
 
 
 def test_jpeg_has_no_alpha() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -245,3 +248,15 @@ def test_the_defaults_are_the_papers() -> None:
     assert paper.initial.steps * paper.initial.batch == 200 * paper.pairs
     assert paper.proxy.steps * paper.proxy.batch == 300 * paper.pairs
     assert paper.weights == Weights(1, 1, 0.01, 1, 1, 1, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_pair(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = Path(__file__).parent / "two_process_logo.py"
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
