@@ -79,6 +79,10 @@ class Surrogate:
         start: a network to go on from, such as one with a pretrained encoder; `network` is then but its name.
         mark: takes and returns (1, C, H, W) in [0, 1]; for the target "truth".
         progress: label of a progress bar; None for silence.
+
+    Raises:
+        InputError: a setting is out of range or unknown.
+        WeightsError: the perceptual loss has no VGG-16 weights.
     """
 
     network: str = "unet"
@@ -114,7 +118,7 @@ class Surrogate:
                 f"mark: {'none' if self.mark is None else 'one'} for the target {self.target!r}",
                 "give one for the target truth, and only for it",
             )
-        _ = self.augmentations
+        _ = self.augmentations, _measures(self.losses)
         if self.start is None:
             builder(self.network)
 
@@ -155,7 +159,6 @@ class Surrogate:
 
         Raises:
             InputError: too few pairs, or patches larger than an image.
-            WeightsError: the perceptual loss has no VGG-16 weights.
             TrainingDivergedError: the loss stayed non-finite or exploding.
         """
         kept, held_out = self._split(pairs)
@@ -243,20 +246,27 @@ class _Thief(nn.Module):
         return answer, *least_squares_gan(self.critic, truth, answer)
 
 
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+def _measures(terms: frozenset[str]) -> dict[str, Measure]:
+    makers: dict[str, Callable[[], Measure]] = {
+        "l1": lambda: F.l1_loss,
+        "l2": lambda: F.mse_loss,
+        "perceptual": lambda: Perceptual("vgg16"),
+        "gradients": lambda: Perceptual("gradients"),
+    }
+    return {name: make() for name, make in makers.items() if name in terms}
+
+
 def _objective(terms: frozenset[str]) -> Objective:
-    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss}
-    if "perceptual" in terms:
-        measures["perceptual"] = Perceptual("vgg16")
-    if "gradients" in terms:
-        measures["gradients"] = Perceptual("gradients")
+    measures = _measures(terms)
 
     def step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
         question, truth = batch
         answer, fooling, judging = model(question, truth)
         losses = [
-            WEIGHTS[name] * _on(measure, answer)(answer.float(), truth)
-            for name, measure in measures.items()
-            if name in terms
+            WEIGHTS[name] * _on(measure, answer)(answer.float(), truth) for name, measure in measures.items()
         ]
         if fooling is not None:
             losses += [WEIGHTS["adversarial"] * fooling, judging]
@@ -267,7 +277,7 @@ def _objective(terms: frozenset[str]) -> Objective:
     return step
 
 
-def _on(measure: Callable[[Tensor, Tensor], Tensor], answer: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def _on(measure: Measure, answer: Tensor) -> Measure:
     return measure.to(answer.device) if isinstance(measure, nn.Module) else measure
 
 

@@ -385,12 +385,6 @@ def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, [*lines, speed]
 
 
-TABLES = {
-    "codecs": Table("codecs.json", codecs, "codecs"),
-    "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
-    "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
-
-
 def _barrier_read(read: list[Result]) -> list[str]:
     return [
         f"{one['agree']:.0%}, {one['log10_p_adj_median']:.1f} ({one['matches']} of {one['sessions']})"
@@ -434,6 +428,9 @@ def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 
 TABLES = {
+    "codecs": Table("codecs.json", codecs, "codecs"),
+    "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
+    "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
     "barrier": Table("barrier.json", barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),
     "hosts": Table("hosts.json", hosts, "host_quality"),

@@ -18,12 +18,10 @@ from modelguard.cli.app import MATCH
 from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
 from modelguard.cli.output import emit, note, table
 from modelguard.cli.protect import SIGMA_HELP
-from modelguard.cli.surrogate import surrogate
+from modelguard.cli.surrogate import strength, surrogate
 from modelguard.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from modelguard.attacks import Attack
 
 QUICK = ("prune", "int8", "fp16", "noise")
@@ -72,8 +70,6 @@ def weights(
     from modelguard.attacks import Loot, evaluate
     from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
     from modelguard.evidence import Key
-    from modelguard.schemes import PhotoReader, read
-    from modelguard.verifying import verify
 
     secret = Key.load(key)
     channels, scale = int(secret.scheme["channels"]), int(secret.scheme["scale"])
@@ -84,15 +80,10 @@ def weights(
     loot = Loot(ImageSet.from_folder(data, channels, smallest=40), task)
     held_out = loot.images if test is None else ImageSet.from_folder(test, channels)
 
-    photos = held_out if isinstance(read(secret.scheme), PhotoReader) else None
-
-    def strength(one: nn.Module) -> float:
-        return verify(one, secret, queries=1, photos=photos).log10_p_adj
-
-    results = []
+    results, read = [], strength(secret, held_out)
     for number, one in enumerate(attacks, start=1):
         note(f"[{number}/{len(attacks)}] {one.name}")
-        results.append(evaluate(one, marked, loot, held_out, strength, border=scale if scale > 1 else 0))
+        results.append(evaluate(one, marked, loot, held_out, read, border=scale if scale > 1 else 0))
     records = [
         {**asdict(one), "verdict": "match" if one.log10_p_after <= math.log10(alpha) else "inconclusive"}
         for one in results

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from modelguard.attacks import SurrogateReport
-    from modelguard.datasets import Task
+    from modelguard.datasets import ImageSet, Task
+    from modelguard.evidence import Key
 
 SEVERAL = "Repeat it for several; every combination is a cell."
 
@@ -32,8 +33,12 @@ def surrogate(
     data: Annotated[Path, typer.Option(help="Folder of clean images the thief has.")],
     test: Annotated[Path, typer.Option(help="Folder of clean images that he does not have, to measure on.")],
     host: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the unmarked model; needed to see what part of the mark is left."),
+        str | None,
+        typer.Option(
+            metavar="MODEL|FILE",
+            help="The unmarked model: another MODEL, or weights for this one. Needed to see what part of the "
+            "mark is left.",
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -84,6 +89,14 @@ def surrogate(
     patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
     seed: Annotated[int, typer.Option(help="Of weights, patches and shares.")] = 0,
+    queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Questions put to each for the verdict: 1 trigger by default, or 64 photos of --test, all "
+            "if there are fewer.",
+        ),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Level of the verdict.")] = 1e-6,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip what is finished in OUT, and go on with what is not.")
@@ -103,7 +116,6 @@ def surrogate(
     from modelguard.attacks import Loot, Surrogate, surrogate_cells, surrogate_matrix
     from modelguard.datasets import ImageSet
     from modelguard.evidence import Key
-    from modelguard.verifying import verify
 
     secret = Key.load(key)
     channels, scale = int(secret.scheme["channels"]), int(secret.scheme["scale"])
@@ -121,14 +133,15 @@ def surrogate(
     cells = surrogate_cells(base, network or ["unet-16"], loss or ["l1"], augment or ["none"], share or [1.0])
     through = {one: _channel(one) for one in channel or ()}
     loot = Loot(ImageSet.from_folder(data, channels), _task(task, scale))
+    held_out = ImageSet.from_folder(test, channels)
     reports = surrogate_matrix(
         cells,
         marked,
         loot,
-        ImageSet.from_folder(test, channels),
+        held_out,
         out,
         host=unmarked,
-        strength=lambda one: verify(one, secret).log10_p_adj,
+        strength=strength(secret, held_out, queries),
         channels=through,
         resume=resume,
         on_cell=lambda number, cell: note(f"[{number + 1}/{len(cells)}] {cell.name}"),
@@ -141,6 +154,24 @@ def surrogate(
     result = {"model": model, "alpha": alpha, "protected": asdict(first), "cells": records}
     emit(result, table(title, columns, rows), as_json)
     return MATCH
+
+
+def strength(key: Key, photos: ImageSet, queries: int | None = None) -> Callable[[nn.Module], float]:
+    """Return what reads a mark in a model, as log10 of the adjusted p-value.
+
+    Args:
+        key: of the mark.
+        photos: to ask, for a mark that is in every answer.
+        queries: triggers or photos; 1 or 64 by default, or as many photos as there are.
+    """
+    from modelguard.certifying import registration_of
+    from modelguard.schemes import PhotoReader, reader_of
+    from modelguard.verifying import verify
+
+    if isinstance(reader_of(registration_of(key)), PhotoReader):
+        count = queries or min(64, len(photos))
+        return lambda one: verify(one, key, photos=photos, queries=count).log10_p_adj
+    return lambda one: verify(one, key, queries=queries).log10_p_adj
 
 
 def _record(report: SurrogateReport, alpha: float) -> dict[str, Any]:
@@ -166,10 +197,10 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _unmarked(name: str, marked: nn.Module, weights: Path | None) -> nn.Module | None:
+def _unmarked(name: str, marked: nn.Module, host: str | None) -> nn.Module | None:
     """Return the unmarked model: that of --host, or the one that the marked model shows as `host`."""
-    if weights is not None:
-        return load_model(name, weights)
+    if host is not None:
+        return load_model(name, Path(host)) if Path(host).exists() else load_model(host)
     from torch import nn
 
     shown = getattr(marked, "host", None)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 from workshop import Run, everything_in
+
+import modelguard as mg
+from modelguard.datasets import ImageSet, write_image
 
 WORDS = (
     "attack", "surrogate", "tinynet:Net", "stolen", "--weights", "protected", "--key", "protected/key.mgkey",
@@ -46,6 +51,8 @@ def test_the_unmarked_model_shows_what_is_kept(run: Run, workshop: Path) -> None
     assert "kept" in result.out
     report = json.loads(Path("stolen/cnet-4_l1_none.json").read_text())
     assert report["protected"]["retained"] == 1
+    named = run(*WORDS, "--network", "cnet-5", "--host", "tinynet:Net", "--resume", "--json")
+    assert json.loads(named.out)["protected"] == report["protected"] | {"fidelity": None}
     assert f"{report['survival'][0]['psnr']:.2f}" in result.out
 
 
@@ -74,6 +81,7 @@ def test_a_second_run_needs_resume_and_then_does_nothing_twice(run: Run, worksho
         (("--task", "snow"), "task"),
         (("--patch", "400"), "patch"),
         (("--alpha", "2"), "alpha"),
+        (("--host", "nowhere.safetensors"), "nowhere.safetensors"),
     ],
 )
 def test_bad_options_are_named(run: Run, workshop: Path, words: tuple[str, ...], part: str) -> None:
@@ -91,3 +99,29 @@ def test_attack_names_both_kinds_and_still_takes_a_model(run: Run, workshop: Pat
     result = run(*long, "--data", "photos", "--kind", "fp16", "--json")
     assert result.code == 0
     assert json.loads(result.out)["attacks"][0]["attack"] == "fp16"
+
+
+def test_a_mark_in_every_answer_is_read_from_the_test_photos(
+    run: Run, workshop: Path, make_photo: Callable[..., Tensor]
+) -> None:
+    """A barrier shows its host, so that what is kept of it is known without --host."""
+    import tinynet
+
+    photos = ImageSet.of([make_photo(seed, 1, 192, 192) for seed in range(10, 14)])
+    for number, photo in enumerate(photos):
+        write_image(Path("test") / f"{number}.png", photo)
+    owner = mg.Owner.load("acme.pem")
+    barred = mg.protect(tinynet.Net(), mg.Barrier(), data=photos, test=photos, owner=owner, stretch=10)
+    barred.save("barred")
+    result = run(
+        "attack", "surrogate", "tinynet:Net", "stolen", "--weights", "barred", "--key", "barred/key.mgkey",
+        "--data", "photos", "--test", "test", "--network", "cnet-4", "--steps", "2", "--patch", "16",
+        "--json",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert told["protected"]["log10_p"] < -6
+    assert told["protected"]["retained"] == 1
+    (thief,) = told["cells"][0]["survival"]
+    assert thief["log10_p"] > -6
+    assert abs(thief["retained"]) < 0.5

@@ -119,5 +119,5 @@ def test_a_model_of_ones_own_is_marked(tmp_path: Path, monkeypatch: pytest.Monke
     scheme = TriggerKey(leaves=4, steps=80, batch=1, lr=3e-3, fidelity=1.0)
     module.main(tmp_path / "own", 2, scheme)
     key = mg.Key.load(tmp_path / "own" / "protected" / "key.mgkey", module.PASSPHRASE)
-    unmarked = module.UNet().eval()
+    unmarked = module.TimmUNet().eval()
     assert not mg.verify(unmarked, key).match

@@ -53,3 +53,7 @@ def test_an_interrupt_of_one_stops_both_at_one_step(seen: list[dict[str, Any]]) 
 
 def test_resuming_is_exact(seen: list[dict[str, Any]]) -> None:
     assert seen[0]["resumed"] == seen[1]["resumed"] == seen[0]["weights"]
+
+
+def test_both_end_where_the_main_process_says(seen: list[dict[str, Any]]) -> None:
+    assert [one["ended at"] for one in seen] == [4, 4]

@@ -59,6 +59,9 @@ def main(folder: Path) -> None:
     trained = digest(whole)
     fit(whole, patches, Objective(), TrainConfig(steps=3, batch=2, seed=1, precision="fp32"))
 
+    short = TrainConfig(steps=6, batch=2, precision="fp32", checkpoint_every=2)
+    ended = fit(copy.deepcopy(start), patches, Objective(), short, on_checkpoint=lambda net, step: step == 4)
+
     state = PartialState()
     seen = {
         "processes": state.num_processes,
@@ -70,6 +73,7 @@ def main(folder: Path) -> None:
         "interrupted": interrupted,
         "steps until the interrupt": len(second.batches),
         "resumed": digest(resumed),
+        "ended at": ended.steps,
     }
     (folder / f"{state.process_index}.json").write_text(json.dumps(seen))
     state.destroy_process_group()
