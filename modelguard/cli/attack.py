@@ -72,6 +72,7 @@ def weights(
     from modelguard.attacks import Loot, evaluate
     from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
     from modelguard.evidence import Key
+    from modelguard.schemes import PhotoReader, read
     from modelguard.verifying import verify
 
     secret = Key.load(key)
@@ -83,8 +84,10 @@ def weights(
     loot = Loot(ImageSet.from_folder(data, channels, smallest=40), task)
     held_out = loot.images if test is None else ImageSet.from_folder(test, channels)
 
+    photos = held_out if isinstance(read(secret.scheme), PhotoReader) else None
+
     def strength(one: nn.Module) -> float:
-        return verify(one, secret).log10_p_adj
+        return verify(one, secret, photos=photos).log10_p_adj
 
     results = []
     for number, one in enumerate(attacks, start=1):
@@ -106,7 +109,7 @@ def weights(
         for one in records
     ]
     columns = ("attack", "dB before", "dB after", "log10 p before", "log10 p after", "verdict after")
-    title = f"{model}: {len(held_out)} images, one query, all trials counted"
+    title = f"{model}: {len(held_out)} images, all trials counted"
     emit({"model": model, "alpha": alpha, "attacks": records}, table(title, columns, rows), as_json)
     return MATCH
 

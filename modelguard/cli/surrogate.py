@@ -93,7 +93,8 @@ def surrogate(
     """Train thieves on the answers of a marked model; show what they are worth, and what of the mark is left.
 
     A thief who is far worse than the model is no theft: read all columns. Each thief is a cell; OUT gets
-    CELL.json and CELL.safetensors for each, and may be used again with --resume after any interruption.
+    CELL.json and CELL.safetensors for each, and may be used again with --resume after any interruption. A
+    mark that is read from ordinary photos is asked for with those of --test.
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha: {alpha} is no level", "use a number between 0 and 1, such as 1e-6")
@@ -103,6 +104,7 @@ def surrogate(
     from modelguard.attacks import Loot, Surrogate, surrogate_cells, surrogate_matrix
     from modelguard.datasets import ImageSet
     from modelguard.evidence import Key
+    from modelguard.schemes import PhotoReader, read
     from modelguard.verifying import verify
 
     secret = Key.load(key)
@@ -121,14 +123,16 @@ def surrogate(
     cells = surrogate_cells(base, network or ["unet-16"], loss or ["l1"], augment or ["none"], share or [1.0])
     through = {one: _channel(one) for one in channel or ()}
     loot = Loot(ImageSet.from_folder(data, channels), _task(task, scale))
+    tests = ImageSet.from_folder(test, channels)
+    photos = tests if isinstance(read(secret.scheme), PhotoReader) else None
     reports = surrogate_matrix(
         cells,
         marked,
         loot,
-        ImageSet.from_folder(test, channels),
+        tests,
         out,
         host=unmarked,
-        strength=lambda one: verify(one, secret).log10_p_adj,
+        strength=lambda one: verify(one, secret, photos=photos).log10_p_adj,
         channels=through,
         resume=resume,
         on_cell=lambda number, cell: note(f"[{number + 1}/{len(cells)}] {cell.name}"),

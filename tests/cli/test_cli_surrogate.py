@@ -91,3 +91,27 @@ def test_attack_names_both_kinds_and_still_takes_a_model(run: Run, workshop: Pat
     result = run(*long, "--data", "photos", "--kind", "fp16", "--json")
     assert result.code == 0
     assert json.loads(result.out)["attacks"][0]["attack"] == "fp16"
+
+
+def test_a_mark_that_is_read_from_photos_is_asked_for_with_those_of_test(run: Run, workshop: Path) -> None:
+    words = ("tinynet:Net", "barred", "--scheme", "barrier", "--data", "photos", "--owner", "acme.pem")
+    assert run("protect", *words).code == 0
+    barred = ["barred" if word == "protected" else word.replace("protected/", "barred/") for word in WORDS]
+    result = run(*barred, "--network", "cnet-4", "--json")
+    assert result.code == 0
+    told = json.loads(result.out)
+    assert told["protected"]["log10_p"] < -6
+    assert told["cells"][0]["survival"][0]["retained"] is not None
+    changed = (
+        "attack",
+        "tinynet:Net",
+        "--weights",
+        "barred",
+        "--key",
+        "barred/key.mgkey",
+        "--data",
+        "photos",
+    )
+    result = run(*changed, "--kind", "fp16", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["attacks"][0]["log10_p_after"] < -6
