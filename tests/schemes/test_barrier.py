@@ -127,7 +127,7 @@ def test_its_state_is_loaded_into_a_shell(owner: Owner) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         host, other = DnCNN(3, 1, 4), DnCNN(3, 1, 4)
-    model, key = barred(host.eval(), owner)
+    model, _ = barred(host.eval(), owner)
     assert model.host is host
     again = Barred(other, 1, 1, 4)
     load_state(again, dump_state(model))
