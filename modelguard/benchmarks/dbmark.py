@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.train_dbmark import SETTINGS, through
+from modelguard.benchmarks.train_dbmark import setting_of, through
 from modelguard.codecs import ALPHA, DBMark
 from modelguard.datasets import ImageSet, mixed_seed, to_uint8
 from modelguard.networks import bicubic, evaluating
@@ -49,7 +49,7 @@ def measure(codec: DBMark, images: Tensor, payloads: int, strength: float, setti
         strength: factor on the residual.
         setting: whose distortions are used.
     """
-    distortions = SETTINGS[setting].distortions
+    distortions = setting_of(setting).distortions
     wrong = dict.fromkeys(distortions, 0)
     psnrs, ssims = [], []
     with evaluating(codec.net):
@@ -128,6 +128,7 @@ def main(
     """Measure bit errors and quality beside the paper's figures, false finds and the averaging leak."""
     loaded = DBMark.from_pretrained(codec)
     setting = setting or loaded.name
+    setting_of(setting)  # an unknown one is told before any work
     size = (loaded.net.sizes.side,) * 2
     rows: dict[str, Any] = {"codec": loaded.name, "strength": strength, "paper": PAPER.get(setting, {})}
     whole = {

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from modelguard import photos
+from modelguard._files import atomic_write_bytes
 from modelguard.datasets import ImageSet, Patches, Thumbnail, to_uint8
 from modelguard.distortions import (
     AgainstCover,
@@ -28,6 +29,7 @@ from modelguard.distortions import (
     Quantise,
     Resize,
 )
+from modelguard.errors import InputError
 from modelguard.networks import evaluating
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
 from modelguard.training import Backward, Objective, TrainConfig, fit
@@ -60,6 +62,13 @@ SETTINGS = {
     "combined-30": Setting(30, 35.0, 16, COMBINED),
     "robust-128": Setting(128, 36.0, 32, {**COMBINED, "resize .5": ForwardASL(Resize(0.5)), "grey": Grey()}),
 }
+
+
+def setting_of(name: str) -> Setting:
+    """Return the setting of this name; raises InputError if there is none."""
+    if name not in SETTINGS:
+        raise InputError(f"setting: there is no {name!r}", f"choose one of {', '.join(SETTINGS)}")
+    return SETTINGS[name]
 
 
 class Covers(Dataset[tuple[Tensor, float]]):
@@ -158,6 +167,21 @@ def held_out(folder: Path | None, side: int) -> Tensor:
     return torch.stack([shrink(image, torch.Generator().manual_seed(0))[0] for image in images])
 
 
+def claim(run: Path, about: dict[str, Any], resume: bool) -> None:
+    """Write down in `run` what is trained there; raises InputError rather than spoil another run."""
+    path = run / "config.json"
+    if path.is_file():
+        begun = json.loads(path.read_text())
+        if not resume:
+            raise InputError(f"run: {run} holds a run already", "resume it, or choose another folder")
+        if any(begun[name] != about[name] for name in ("setting", "sizes")):
+            raise InputError(
+                f"run: {run} holds a run of another setting or other sizes",
+                f"resume with those in {path}, or choose another folder",
+            )
+    atomic_write_bytes(path, (json.dumps(about, indent=1) + "\n").encode(), overwrite=True)
+
+
 def main(
     setting: Annotated[str, typer.Argument(help=f"one of {', '.join(SETTINGS)}")],
     data: Annotated[Path, typer.Option(help="folder of training images")],
@@ -181,7 +205,7 @@ def main(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train one codec; weights, `log.jsonl` and `validation.jsonl` go to the run folder."""
-    goal = SETTINGS[setting]
+    goal = setting_of(setting)
     asked = {"blocks": blocks, "growth": growth, "layers": layers, "width": width, "side": side}
     changed = {name: value for name, value in asked.items() if value is not None}
     sizes = replace(PAPER if paper else LIGHT, bits=goal.bits, tile=tile or goal.tile, **changed)
@@ -196,7 +220,6 @@ def main(
     covers = Covers(images, sizes.side, steps * batch * processes, seed)
     fixed = held_out(valid, sizes.side)
     run = run or Path("runs") / f"dbmark-{setting}"
-    run.mkdir(parents=True, exist_ok=True)
     about = {
         "setting": setting,
         "sizes": asdict(sizes),
@@ -204,7 +227,8 @@ def main(
         "psnr": psnr or goal.psnr,
         "data": f"{len(images)} images of the folder {data.name}",
     }
-    (run / "config.json").write_text(json.dumps(about, indent=1) + "\n")
+    if os.environ.get("RANK", "0") == "0":
+        claim(run, about, resume)
 
     def report(model: nn.Module, step: int) -> None:
         assert isinstance(model, DBMarkNet)

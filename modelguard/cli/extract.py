@@ -30,7 +30,8 @@ def extract(
     """Read ids and texts from images, or test for one payload.
 
     A payload is found if an image without it would look so with a chance of at most --alpha. Bare bits can
-    only be tested for. Exit codes: 0 found in an image, 1 in none, 2 if a file could not be read.
+    only be tested for, and must have been drawn at random, without a look at the image. Exit codes: 0 found
+    in an image, 1 in none, 2 if a file could not be read.
     """
     wanted = parse_payload(text, number, bits)
     images = images_in(source)

@@ -110,8 +110,10 @@ class DBMark:
             InputError: it does not fit, or is no payload.
         """
         if isinstance(payload, str):
-            if "\0" in payload or not payload:
-                raise InputError("payload: an empty text, or one with NUL, cannot be told", "give letters")
+            if not payload or not payload.isprintable():  # `Message.text` would not give it back
+                raise InputError(
+                    f"payload: {payload!r} is empty or holds signs that cannot be printed", "give letters"
+                )
             return self.code.encode(payload.encode())
         if isinstance(payload, int):
             if not 0 <= payload < 2**self.code.data_bits:
@@ -150,8 +152,6 @@ class DBMark:
             InputError: the image, the payload or the strength cannot be used.
             EmbeddingError: the mark cannot be found in what came out.
         """
-        if not 0 < strength < 100:
-            raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
         wanted = self.payload(payload)
         given = opened(image)
         pixels = given.rounded(self.mark(given.colour, wanted, strength))
@@ -178,7 +178,7 @@ class DBMark:
         """Return what `image` can hold, found out by marking it with a trial id and reading that back.
 
         Raises:
-            InputError: the image cannot be used.
+            InputError: the image or the strength cannot be used.
         """
         given = opened(image)
         wanted = self.payload(2 ** (self.code.data_bits - 1) - 1)
@@ -216,7 +216,12 @@ class DBMark:
             colour: (B, 1 or 3, H, W) in [0, 1].
             wanted: (bits,) of 0 and 1.
             strength: see `embed`.
+
+        Raises:
+            InputError: the strength is out of range, or an image is too small.
         """
+        if not 0 < strength < 100:
+            raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
         marked = []
         bits = torch.from_numpy(wanted)[None]
         for some in _batches(colour):

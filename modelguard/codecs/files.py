@@ -56,8 +56,8 @@ def embed_file(
     name, options = FORMATS[target.suffix.lower()]
     picture = read(source)
     marked = codec.embed(picture, payload, strength)
-    if name == "JPEG" and marked.mode in ("LA", "RGBA"):
-        raise InputError(f"OUT: JPEG holds no alpha, which {source} has", "write a .png or .webp")
+    if name in ("JPEG", "BMP") and marked.mode in ("LA", "RGBA"):
+        raise InputError(f"OUT: {name} holds no alpha, which {source} has", "write a .png or .webp")
     buffer = io.BytesIO()
     kept = {key: picture.info[key] for key in ("icc_profile", "exif") if picture.info.get(key)}
     try:

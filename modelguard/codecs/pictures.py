@@ -50,7 +50,7 @@ def read(path: str | Path) -> Image.Image:
         raise InputError(f"image: there is no file {path}", "check the path") from error
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders answer damaged files with errors of almost any type
         raise InputError(f"image: {path} is not a readable image ({error})", "replace the file") from error
 
 
@@ -59,7 +59,11 @@ def check_mode(picture: Image.Image, name: str) -> None:
     # an MPO is a photo of a camera with a preview or a gain map behind it
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise InputError(f"image: {name} has {getattr(picture, 'n_frames', 1)} frames", "give single frames")
-    if picture.mode not in MODES or "transparency" in picture.info:
+    if "transparency" in picture.info:
+        raise InputError(
+            f"image: {name} has a transparent colour", "convert it first, such as by Pillow's convert('RGBA')"
+        )
+    if picture.mode not in MODES:
         raise InputError(
             f"image: {name} has {picture.mode} pixels, not 8-bit grey or RGB",
             "convert it first, such as by Pillow's convert('RGB')",

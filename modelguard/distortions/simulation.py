@@ -89,17 +89,17 @@ class SimulatedJpeg(nn.Module):
         channels = image.shape[1]
         if channels not in (1, 3):
             raise InputError(f"image: JPEG holds 1 or 3 channels, not {channels}", "give grey or RGB")
-        levels = 255 * image.float().clamp(0, 1)
-        if channels == 1:
-            planes = [self._code(levels - 128, 0)]
-        else:
-            luma, *chroma = torch.einsum("kc,bchw->bkhw", self.colour, levels).chunk(3, 1)
-            planes = [self._code(luma - 128, 0), *(self._subsampled(plane) for plane in chroma)]
-        decoded = torch.cat(planes, 1)
-        if channels == 3:
-            decoded = torch.einsum("kc,bchw->bkhw", torch.linalg.inv(self.colour), decoded)
+        with torch.autocast(image.device.type, enabled=False):  # bf16 products are wrong by 20 grey levels
+            decoded = self._decoded(255 * image.float().clamp(0, 1))
+        return (decoded / 255).clamp(0, 1).to(image.dtype)
+
+    def _decoded(self, levels: Tensor) -> Tensor:
+        if levels.shape[1] == 1:
+            return self._code(levels - 128, 0) + 128
+        luma, *chroma = torch.einsum("kc,bchw->bkhw", self.colour, levels).chunk(3, 1)
+        planes = torch.cat([self._code(luma - 128, 0), *(self._subsampled(plane) for plane in chroma)], 1)
         # the luma's offset of 128 is a grey, the same in all channels
-        return ((decoded + 128) / 255).clamp(0, 1).to(image.dtype)
+        return torch.einsum("kc,bchw->bkhw", torch.linalg.inv(self.colour), planes) + 128
 
     def _subsampled(self, plane: Tensor) -> Tensor:
         size, step = plane.shape[-2:], _STEPS[self.subsampling]

@@ -227,7 +227,7 @@ def _first_process() -> bool:
 def _below(run_dir: Path | None, name: str) -> Path | None:
     if run_dir is None:
         return None
-    (run_dir / name).mkdir(parents=True, exist_ok=True)
+    (run_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)  # R is in there
     return run_dir / name
 
 

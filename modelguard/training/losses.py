@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from modelguard.errors import WeightsError
+from modelguard.errors import InputError, WeightsError
 
 Features = Literal["vgg16", "gradients"]
 
@@ -28,11 +28,16 @@ class Perceptual(nn.Module):
             right and lower neighbour at full, half and quarter size, our substitute.
 
     Raises:
+        InputError: `features` is neither.
         WeightsError: the VGG-16 weights are not in the local cache; they are never fetched on their own.
     """
 
     def __init__(self, features: Features = "vgg16") -> None:
         super().__init__()
+        if features not in get_args(Features):
+            raise InputError(
+                f"features: {features!r} are not known", f"use one of {', '.join(get_args(Features))}"
+            )
         self.vgg = _vgg16() if features == "vgg16" else None
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:

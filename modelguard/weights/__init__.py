@@ -64,7 +64,7 @@ def read(path: Path) -> bytes:
     if not path.is_file():
         raise WeightsError(f"weights {path.stem!r}: there is no file {path}", "reinstall the package")
     data, beside = path.read_bytes(), path.with_suffix(".json")
-    if beside.is_file() and hashlib.sha256(data).hexdigest() != json.loads(beside.read_text())["sha256"]:
+    if beside.is_file() and hashlib.sha256(data).hexdigest() != _sha256_of(beside):
         raise WeightsError(
             f"weights {path.stem!r}: the file differs from its card",
             "reinstall the package, or get both anew",
@@ -72,18 +72,32 @@ def read(path: Path) -> bytes:
     return data
 
 
+def _sha256_of(card: Path) -> str | None:
+    """Return the sha256 that a card names, None if it is no card of ours."""
+    try:
+        return str(json.loads(card.read_bytes())["sha256"])
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 def config(data: bytes) -> dict[str, Any]:
     """Return the configuration that `publish` wrote into a safetensors file; empty if there is none.
 
     Raises:
-        InputError: not a safetensors file.
+        InputError: not a safetensors file, or one with a configuration of another kind.
     """
     try:
         load(data)
     except SafetensorError as error:
         raise InputError(f"weights: not a safetensors file ({error})", "check the path") from error
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    content: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("config", "{}"))
+    try:
+        content: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("config", "{}"))
+    except ValueError as error:
+        raise InputError(
+            f"weights: the configuration in the file is no JSON ({error})",
+            "give a file that modelguard has written",
+        ) from error
     return content
 
 

@@ -101,6 +101,11 @@ def test_a_run_resumes_and_is_published(tmp_path: Path) -> None:
     train("combined-30", *options, "--steps", 4, "--resume")
     rows = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
+    about = (run / "config.json").read_bytes()
+    for words in (("--steps", 2), ("--steps", 6, "--growth", 5, "--resume")):
+        with pytest.raises(InputError, match=f"run: {run} holds a run"):
+            train("combined-30", *options, *words)
+    assert (run / "config.json").read_bytes() == about
 
     app(publish_dbmark.main)(run, "--name", "mine", "--out", tmp_path)
     card = json.loads((tmp_path / "dbmark-mine.json").read_text())
@@ -147,3 +152,11 @@ def test_codecs_are_compared_at_one_psnr(tmp_path: Path) -> None:
 def test_unknown_peers_are_named() -> None:
     with pytest.raises(InputError, match="nonsense"):
         codecs.contenders(["nonsense"], [])
+
+
+def test_an_unknown_setting_is_named_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="setting: there is no 'tiny'"):
+        app(dbmark.main)("--tests", tmp_path, "--codec", TINY, "--out", tmp_path)
+    with pytest.raises(InputError, match="setting: there is no 'nonsense'"):
+        app(train_dbmark.main)("nonsense", "--data", tmp_path, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor
 
 from modelguard import photos, weights
@@ -151,7 +152,8 @@ def test_capacity_names_what_fits(codec: DBMark, photo: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [256, -1, "ab", "", "\0", [0] * 29, [0, 2] * 15, np.zeros((1, 30)), [0.5] * 30]
+    "payload",
+    [256, -1, "ab", "", "\0", "\n", "\udcff", [0] * 29, [0, 2] * 15, np.zeros((1, 30)), [0.5] * 30],
 )
 def test_bad_payloads_are_refused(codec: DBMark, photo: Tensor, payload: Any) -> None:
     with pytest.raises(InputError, match="payload"):
@@ -187,6 +189,8 @@ def test_bad_images_are_refused(codec: DBMark, image: Any) -> None:
 def test_bad_strengths_are_refused(codec: DBMark, photo: Tensor, strength: float) -> None:
     with pytest.raises(InputError, match="strength"):
         codec.embed(photo, 1, strength)
+    with pytest.raises(InputError, match="strength"):
+        codec.capacity(photo, strength)
 
 
 def test_bad_files_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
@@ -196,7 +200,15 @@ def test_bad_files_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> 
     (tmp_path / "deep.png").write_bytes(png_of_16_bits(64))
     frames = [pil(photo, "P"), pil(photo.flip(1), "P")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    for name in ("half.jpg", "text.png", "deep.png", "moving.gif", "missing.png"):
+    Image.new("RGB", (64, 64)).save(tmp_path / "sizeless.tif")
+    tiff = bytearray((tmp_path / "sizeless.tif").read_bytes())
+    (first,) = struct.unpack_from("<I", tiff, 4)
+    (entries,) = struct.unpack_from("<H", tiff, first)
+    struct.pack_into("<I", tiff, first + 2 + 12 * entries, len(tiff) - 100)  # a second frame without entries
+    (tmp_path / "sizeless.tif").write_bytes(tiff)
+    pil(photo).save(tmp_path / "holed.png", transparency=(1, 2, 3))
+    names = ("half.jpg", "text.png", "deep.png", "moving.gif", "missing.png", "sizeless.tif", "holed.png")
+    for name in names:
         with pytest.raises(InputError, match=name):
             codec.extract(tmp_path / name)
 
@@ -223,7 +235,7 @@ def test_files_keep_profile_and_are_replaced_only_by_force(
 def test_targets_that_cannot_hold_the_image_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
     source = tmp_path / "in.png"
     pil(photo, "RGBA").save(source)
-    for name, part in (("out.jpg", "alpha"), ("out.gif", "ending"), ("out", "ending")):
+    for name, part in (("out.jpg", "alpha"), ("out.bmp", "alpha"), ("out.gif", "ending"), ("out", "ending")):
         with pytest.raises(InputError, match=part):
             embed_file(codec, source, tmp_path / name, 5)
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
@@ -252,6 +264,12 @@ def test_changed_and_foreign_weight_files_are_refused(tmp_path: Path) -> None:
     foreign.write_bytes(weights.dump_state(torch.nn.Linear(2, 2)))
     with pytest.raises(InputError, match="no DBMARK net"):
         DBMark.from_pretrained(foreign)
+    foreign.write_bytes(save({"a": torch.zeros(1)}, {"config": "no JSON"}))
+    with pytest.raises(InputError, match="no JSON"):
+        DBMark.from_pretrained(foreign)
+    (tmp_path / "renamed.json").write_text('{"mine": 1}')
+    with pytest.raises(WeightsError, match="card"):
+        DBMark.from_pretrained(renamed)
     foreign.write_bytes(b"junk")
     with pytest.raises(InputError, match="safetensors"):
         DBMark.from_pretrained(foreign)

@@ -85,3 +85,10 @@ def test_bad_settings_are_refused(build: Callable[[], nn.Module]) -> None:
 def test_two_channels_are_refused() -> None:
     with pytest.raises(InputError, match="not 2"):
         SimulatedJpeg(50)(torch.rand(1, 2, 8, 8))
+
+
+def test_simulated_jpeg_is_the_same_in_bf16_training() -> None:
+    image, distortion = torch.rand(1, 3, 32, 32), SimulatedJpeg(50)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = distortion(image)
+    assert torch.equal(trained, distortion(image))

@@ -8,7 +8,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from modelguard.errors import WeightsError
+from modelguard.errors import InputError, WeightsError
 from modelguard.networks import PatchGAN
 from modelguard.training import losses
 from modelguard.training.losses import Perceptual, least_squares_gan
@@ -76,3 +76,8 @@ def test_vgg_features_are_relu2_2_of_the_cached_weights(
     assert wanted[0].shape == (1, 128, 8, 8)
     torch.testing.assert_close(loss(one, two), nn.functional.mse_loss(*wanted))
     assert not any(p.requires_grad for p in loss.parameters())
+
+
+def test_unknown_features_are_refused_rather_than_replaced() -> None:
+    with pytest.raises(InputError, match="features: 'vgg'"):
+        Perceptual("vgg")  # type: ignore[arg-type]
