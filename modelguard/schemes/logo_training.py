@@ -24,6 +24,7 @@ from modelguard.schemes.logo_barrier import PAPER, Embedder, Extractor, Host, Si
 from modelguard.schemes.logo_stages import Adversarial, Initial, Weights, imitate, total
 from modelguard.training import Objective, TrainConfig, TrainResult, fit
 from modelguard.training.losses import Features, Perceptual
+from modelguard.weights import dump_state
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def train(
         "config": asdict(config),
         "logos": _digest(marks),
         "images": _digest(*images.images),
-        "marked": "ground truth" if host is None else "outputs of a host",
+        "task": repr(task),
+        "marked": "ground truth" if host is None else f"outputs of {_name(host)}",
         "overwriter": rival and rival.pair,
     }
     folder = None if run_dir is None else Path(run_dir)
@@ -215,7 +217,7 @@ def _claim(run_dir: Path | None, resume: bool, settings: dict[str, Any]) -> None
         raise InputError(f"run_dir: {run_dir} holds a run already", "resume it, or choose another folder")
     elif path.read_text() != text:
         raise InputError(
-            f"run_dir: {run_dir} holds a run of other settings, logos or images",
+            f"run_dir: {run_dir} holds a run of other settings, logos, images or host",
             "resume with those in settings.json there, or choose another folder",
         )
 
@@ -229,6 +231,13 @@ def _below(run_dir: Path | None, name: str) -> Path | None:
         return None
     (run_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)  # R is in there
     return run_dir / name
+
+
+def _name(host: Host) -> str:
+    """Return what tells a host from others: a module's weights, or the name of a function."""
+    if isinstance(host, nn.Module):
+        return f"{type(host).__name__} {hashlib.sha256(dump_state(host)).hexdigest()}"
+    return str(getattr(host, "__qualname__", type(host).__name__))
 
 
 def _digest(*images: Tensor) -> str:

@@ -146,6 +146,8 @@ def test_a_run_folder_belongs_to_one_run(photos: ImageSet, tmp_path: Path) -> No
         train([logo()], config=replace(config, seed=1), resume=True)
     with pytest.raises(InputError, match="other settings"):
         train([logo()], config=config, host=nn.Identity(), resume=True)
+    with pytest.raises(InputError, match="other settings"):
+        train([logo()], config=config, task=GaussianNoise(50), resume=True)
     for private in ("run", "run/initial"):  # the second for a run folder that was made before, by others
         assert (tmp_path / private).stat().st_mode & 0o077 == 0
     train([logo()], config=config, resume=True)
