@@ -21,7 +21,8 @@ PUBLISHED = {
     ("vdsr-4", "Set14"): 27.87,
 }
 """PSNR in dB of the unmarked hosts of Quan et al., tables I and II."""
-SHIPPED = ("dncnn", "vdsr-2", "vdsr-3", "vdsr-4")
+SHIPPED = ("dncnn", "red", "vdsr-2", "vdsr-3", "vdsr-4")
+NOTES = "no model: the noisy input, or bicubic up-scaling"
 INDEPENDENT = ("kair", "vdsr-public-2", "vdsr-public-3", "vdsr-public-4")
 
 
@@ -31,6 +32,7 @@ def main(
         Path | None, typer.Option("--hosts", help="folder of independent weights, measured too if given")
     ] = None,
     host: Annotated[list[str] | None, typer.Option(help=f"by default {', '.join(SHIPPED)}")] = None,
+    tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure PSNR with answers rounded to 8 bits."""
@@ -51,7 +53,7 @@ def main(
                     "without_model": round(source.psnr(idle, tests, test), 3),
                 }
             )
-            record.write("hosts", out, rows, seed=0, notes="no model: the noisy input, or bicubic up-scaling")
+            record.write(f"hosts{tag}", out, rows, seed=0, notes=NOTES)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def hosts(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             "" if row["published"] is None else f"{row['published']:.2f}",
             f"{row['without_model']:.2f}",
         )
-        for row in results[0]["results"]
+        for one in results
+        for row in one["results"]
     ]
     return header, rows
 
@@ -433,7 +434,7 @@ TABLES = {
     "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
     "barrier": Table("barrier.json", barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),
-    "hosts": Table("hosts.json", hosts, "host_quality"),
+    "hosts": Table("hosts*.json", hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", summary, "trigger_key"),
     "fidelity": Table("trigger_key-*.json", fidelity, "trigger_key"),
     "transport": Table("trigger_key-*.json", transport, "trigger_key"),

@@ -65,7 +65,7 @@ def dncnn(
 
 
 def red(channels: int = 1, *, pretrained: str | None = None) -> nn.Module:
-    """Return the 13-layer RED denoiser; see `RED`. No weights of it ship yet; `train_host` has its recipe."""
+    """Return the 13-layer RED denoiser; see `RED`. `pretrained="denoise-25"` is for grey, noise of 25."""
     return _finish("red", RED(channels), None, pretrained)
 
 
