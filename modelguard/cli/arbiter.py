@@ -15,7 +15,14 @@ from modelguard.cli.naming import WEIGHTS_HELP
 from modelguard.cli.output import emit, note
 from modelguard.cli.secrets import ask_until_right, open_owner
 from modelguard.cli.stamps import REVOCATION_HELP, TSA_HELP, TSA_ROOT_HELP, authority
-from modelguard.cli.verify import SUSPECT_HELP, SUSPECTS_HELP, open_suspect
+from modelguard.cli.verify import (
+    SUSPECT_HELP,
+    SUSPECTS_HELP,
+    MaxRequests,
+    MaxSeconds,
+    PerMinute,
+    open_suspect,
+)
 
 if TYPE_CHECKING:
     from modelguard.evidence import PublicKey, Triggers
@@ -105,11 +112,9 @@ def ask(
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photos of your choice, for a mark that is in every answer.")
     ] = None,
-    per_minute: Annotated[float | None, typer.Option(help="Most questions a minute.")] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(min=1, help="Most questions, repeated ones too.")
-    ] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Most time for this run.")] = None,
+    per_minute: PerMinute = None,
+    max_requests: MaxRequests = None,
+    max_seconds: MaxSeconds = None,
     tsa: TsaUrl = None,
     tsa_root: TsaRoots = None,
     as_json: Json = False,

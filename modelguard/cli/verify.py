@@ -23,6 +23,9 @@ SUSPECT_HELP = (
     "TOML file that says how it is asked. An ONNX file. A factory may also return a function from an 8-bit "
     "image to an 8-bit image."
 )
+PerMinute = Annotated[float | None, typer.Option(help="Most questions a minute.")]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Most questions, repeated ones too.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="Most time for this run.")]
 
 
 def verify(
@@ -54,11 +57,9 @@ def verify(
         Path | None,
         typer.Option(help="Folder of photos to ask, for a mark that is in every answer; a few are chosen."),
     ] = None,
-    per_minute: Annotated[float | None, typer.Option(help="Most questions a minute.")] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(min=1, help="Most questions, repeated ones too.")
-    ] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Most time for this run.")] = None,
+    per_minute: PerMinute = None,
+    max_requests: MaxRequests = None,
+    max_seconds: MaxSeconds = None,
     transcript: Annotated[
         Path | None,
         typer.Option(

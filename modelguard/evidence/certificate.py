@@ -96,9 +96,8 @@ class Certificate:
             leaves = session.leaves(registration)
         except InputError as error:
             raise EvidenceError(f"certificate.selection.{error.message}", "ask the examiner") from None
-        if (
-            session.sequential and not session.photos
-        ):  # it stopped before the end; that it opened what it asked is checked later
+        # one of triggers stopped before the end; that it opened what it asked is checked later
+        if session.sequential and not session.photos:
             leaves = leaves[: len(fields["openings"])]
         return cls(fields, verified.record_id, examiner, session, leaves)
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder, stream
+from modelguard.schemes.parameters import form_problem
 
 ID = "mg.keyed-cells/1"
 DARK, LIGHT = 40, 215
@@ -78,12 +79,8 @@ def _numbers(scheme: Public) -> tuple[int, int, int, int, int, int]:
 
 
 def _problem(scheme: Public) -> str | None:
-    if scheme.get("id") != ID:
-        return f"id {scheme.get('id')!r} is not {ID}"
-    if odd := scheme.keys() ^ {"id", *NAMES}:
-        return f"{', '.join(sorted(odd))} is missing or unknown"
-    if odd := {name for name in NAMES if type(scheme[name]) is not int}:
-        return f"{', '.join(sorted(odd))} is no integer"
+    if problem := form_problem(scheme, ID, NAMES):
+        return problem
     channels, scale, size, cell, chip, per_query, levels = (int(scheme[name]) for name in NAMES)
     if channels not in (1, 3):
         return f"{channels} channels, not 1 or 3"
