@@ -80,6 +80,14 @@ def unmarked() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
-def protected(unmarked: nn.Module, quick: TriggerKey, photos: ImageSet, owner: Owner) -> Protected:
+def given_weights(unmarked: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights of `unmarked`, made before anything is done with it."""
+    return {name: value.clone() for name, value in unmarked.state_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def protected(
+    unmarked: nn.Module, given_weights: dict[str, Tensor], quick: TriggerKey, photos: ImageSet, owner: Owner
+) -> Protected:
     """The denoiser `unmarked`, protected once for all tests, with a cheap salt."""
     return protect(unmarked, quick, data=photos, owner=owner, name="tiny", stretch=10)

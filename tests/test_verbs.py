@@ -118,12 +118,11 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 # --- protect
 
 
-def test_the_given_model_is_left_as_it_was(protected: Protected, unmarked: nn.Module) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        again = DnCNN(depth=3, width=24, batch_norm=False)
+def test_the_given_model_is_left_as_it_was(
+    protected: Protected, unmarked: nn.Module, given_weights: dict[str, Tensor]
+) -> None:
     state = unmarked.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in given_weights.items())
     assert all(module.training for module in unmarked.modules())
     assert not any(p.requires_grad for p in unmarked.parameters())
     shared = {p.data_ptr() for p in unmarked.parameters()}
