@@ -28,6 +28,7 @@ from modelguard.distortions import (
     Jpeg,
     Quantise,
     Resize,
+    SimulatedJpeg,
 )
 from modelguard.errors import InputError
 from modelguard.networks import evaluating
@@ -49,12 +50,16 @@ PAPER = DBMarkSizes()
 
 @dataclass(frozen=True)
 class Setting:
-    """What a codec carries, at which PSNR in dB, and what it is to survive; a batch sees one distortion."""
+    """What a codec carries, at which PSNR in dB, and what it is to survive; a batch sees one distortion.
+
+    `more` are drawn in training too: JPEG is learnt last, and drawn once in six batches it was lost again.
+    """
 
     bits: int
     psnr: float
     tile: int
     distortions: dict[str, nn.Module]
+    more: tuple[nn.Module, ...] = (SimulatedJpeg(50), SimulatedJpeg(50), COMBINED["jpeg 50"])
 
 
 SETTINGS = {
@@ -120,6 +125,7 @@ def hiding(
         cover, progress = batch[0], float(batch[1].mean())
         kind = kinds[int(torch.randint(len(kinds), ()))] if progress > 0.04 else nn.Identity()
         payload = torch.randint(0, 2, (len(cover), bits)).to(cover.device)
+        kind = kind.to(cover.device)
         marked, soft = model(cover, payload, lambda marked, cover: through(kind, marked, cover))
         message = (
             nn.functional.mse_loss(soft, 2 * payload.float() - 1) / 4
@@ -238,7 +244,7 @@ def main(
         with (run / "validation.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    objective = hiding(goal.bits, goal.distortions.values(), psnr or goal.psnr)
+    objective = hiding(goal.bits, [*goal.distortions.values(), *goal.more], psnr or goal.psnr)
     fit(net, covers, objective, config, run_dir=run, resume=resume, progress=setting, on_checkpoint=report)
 
 

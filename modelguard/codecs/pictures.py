@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from modelguard.datasets import to_uint8
@@ -34,7 +34,7 @@ class Opened:
 
 
 def read(path: str | Path) -> Image.Image:
-    """Return the picture in a file, decoded.
+    """Return the picture in a file, decoded and turned as its EXIF data says.
 
     Raises:
         InputError: no such file, not a whole image, more than one frame, or pixels of another kind than 8-bit
@@ -45,7 +45,7 @@ def read(path: str | Path) -> Image.Image:
             _check_depth(picture)
             picture.load()
             check_mode(picture, str(path))
-            return picture.copy()
+            return ImageOps.exif_transpose(picture)  # what is seen is marked; others drop the EXIF data
     except FileNotFoundError as error:
         raise InputError(f"image: there is no file {path}", "check the path") from error
     except InputError:

@@ -106,7 +106,8 @@ class Barred(nn.Module):
         """Return the marked answer."""
         answer = cast(Tensor, self.host(image))
         shown = answer.float().clamp(0.0, 1.0)
-        change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
+        with torch.autocast(shown.device.type, enabled=False):  # bf16 waves would be noise
+            change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
         if self.scale > 1:
             change = F.interpolate(change, scale_factor=float(self.scale), mode="bilinear")
         return (shown + change).clamp(0.0, 1.0).to(answer.dtype)

@@ -173,10 +173,11 @@ def probe(model: nn.Module, image: Tensor, trained: bool = True) -> Contract:
         raise ModelContractError(
             "model: its answer holds NaN or infinity", "check its weights and its input range"
         )
-    if ((answer < -1) | (answer > 2)).float().mean() > 0.5:
+    if ((answer < -0.2) | (answer > 1.2)).float().mean() > 0.2:  # 0..255, or -1..1
         low, high = float(answer.min()), float(answer.max())
         raise ModelContractError(
             f"model: it answers an image in [0, 1] with values from {low:.4g} to {high:.4g}",
-            "wrap it so that it takes and returns [0, 1], say with model(255 * x) / 255 in `forward`",
+            "wrap it so that it takes and returns [0, 1]: model(255 * x) / 255 in `forward`, or "
+            "(model(2 * x - 1) + 1) / 2",
         )
     return Contract(given[1], int(height))

@@ -46,12 +46,12 @@ class TriggerKey:
 
     leaves: int = 8
     per_query: int = 4
-    steps: int = 1000
+    steps: int = 700
     batch: int = 8
     patch: int = 40
     lr: float = 6e-4
     amplitude: float = 0.12
-    fidelity: float = 8000.0
+    fidelity: float = 20000.0
     perturb: float = 0.0
     prune: float = 0.0
     seed: int = 0
@@ -106,7 +106,12 @@ class TriggerKey:
         for image in (data[0][0], objective.query(torch.arange(self.per_query))[0]):
             probe(host, image)
         config = TrainConfig(
-            steps=self.steps, batch=self.batch, lr=self.lr, warmup=20, seed=self.seed, clip=1.0
+            steps=self.steps,
+            batch=self.batch,
+            lr=self.lr,
+            warmup=20,
+            seed=self.seed,
+            optimiser="muon",
         )
         result = fit(host, data, objective, config, progress=progress)
         host.eval()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -26,6 +26,7 @@ from modelguard.datasets import mixed_seed
 from modelguard.errors import InputError, TrainingDivergedError
 from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
 from modelguard.training.interrupt import HeldInterrupt
+from modelguard.training.muon import Muon
 from modelguard.training.precision import Precision, resolve_precision
 
 Backward = Callable[[Tensor], None]
@@ -44,7 +45,7 @@ class TrainConfig:
     Args:
         steps: optimiser steps.
         batch: samples a step and process.
-        lr: peak learning rate of Adam; warmed up linearly, then a half cosine down to `lr_end`.
+        lr: peak learning rate; warmed up linearly, then a half cosine down to `lr_end`.
         lr_end: final learning rate.
         warmup: steps of linear warm-up.
         clip: gradient norm above which gradients are scaled down.
@@ -54,6 +55,7 @@ class TrainConfig:
         spike: a loss this many times the median of the last 50 is a spike; it and any non-finite loss or
             gradient are rolled back to the last good state at half the learning rate.
         rollbacks: give up after this many.
+        optimiser: "adam", or "muon" for nets of convolutions: see `modelguard.training.muon`.
     """
 
     steps: int
@@ -67,6 +69,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     spike: float = 20.0
     rollbacks: int = 5
+    optimiser: Literal["adam", "muon"] = "adam"
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step` (from 0), before any roll-back halves it."""
@@ -98,7 +101,7 @@ def fit(
     progress: str | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> TrainResult:
-    """Train `model` in place on `data`, one pass over consecutive items, Adam and a cosine rate.
+    """Train `model` in place on `data`, one pass over consecutive items, with a cosine rate.
 
     Works alone and under `torchrun` or `accelerate launch`, on CPU and GPU. On Ctrl-C the step is finished
     and the state checkpointed (when there is a run folder) before KeyboardInterrupt goes on, in all processes
@@ -119,7 +122,7 @@ def fit(
             called again for the same step and the same weights. See `EarlyStopping`.
 
     Raises:
-        InputError: too little data, or a checkpoint of another run.
+        InputError: too little data, or a checkpoint of another run, or of any without `resume`.
         TrainingDivergedError: losses stayed non-finite or exploding after every roll-back.
     """
     state = _Run(model, data, objective, config, run_dir, resume)
@@ -146,7 +149,7 @@ class _Run:
         self.start, self.scale, self.rolled = 0, 1.0, []
         # A spare parameter list keeps frozen layers out of the optimiser.
         parameters = [p for p in model.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(parameters, config.lr)
+        optimiser = (Muon if config.optimiser == "muon" else torch.optim.Adam)(parameters, config.lr)
         model.to(memory_format=torch.channels_last)
         before = dict(model.__dict__)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
@@ -158,7 +161,11 @@ class _Run:
         self.recent: deque[float] = deque(maxlen=50)
         self.smooth: dict[str, float] = {}
         self.log: list[dict[str, float]] = []
-        if run_dir is not None and resume and (run_dir / CHECKPOINT).is_file():
+        if run_dir is not None and (run_dir / CHECKPOINT).is_file():
+            if not resume:
+                raise InputError(
+                    f"run_dir: {run_dir} holds a run already", "resume it, or choose another folder"
+                )
             counters = load_checkpoint(run_dir / CHECKPOINT, model, self.optimiser.optimizer)
             self.start, self.scale, self.rolled = counters["step"], counters["scale"], counters["rolled"]
             self.recent.extend(counters["recent"])

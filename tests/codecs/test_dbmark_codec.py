@@ -232,6 +232,21 @@ def test_files_keep_profile_and_are_replaced_only_by_force(
     assert target.read_bytes() != before
 
 
+def test_a_turned_photo_is_marked_as_it_is_seen(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
+    source, target = tmp_path / "turned.jpg", tmp_path / "out.png"
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"  # orientation: to be turned clockwise for viewing
+    pil(photo[:, :200]).transpose(Image.Transpose.ROTATE_90).save(source, quality=98, exif=exif)
+    embed_file(codec, source, target, 4)
+    with Image.open(target) as marked:
+        assert marked.size == (256, 200)
+        assert dict(marked.getexif()) == {0x010F: "maker"}
+        assert psnr(marked, pil(photo[:, :200])) > 25
+    message = codec.extract(target).message()
+    assert message is not None
+    assert message.id == 4
+
+
 def test_targets_that_cannot_hold_the_image_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
     source = tmp_path / "in.png"
     pil(photo, "RGBA").save(source)

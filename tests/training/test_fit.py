@@ -80,17 +80,19 @@ def test_same_seed_same_weights_other_seed_other_weights(tiny: nn.Module, patche
     assert not equal(nets[0], nets[3])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "how", [{"precision": "fp32"}, {"precision": "bf16"}, {"optimiser": "muon"}], ids=["fp32", "bf16", "muon"]
+)
 @pytest.mark.parametrize("stop", [1, 7])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    stop: int, precision: str, tiny: nn.Module, patches: Patches, tmp_path: Path
+    stop: int, how: dict[str, str], tiny: nn.Module, patches: Patches, tmp_path: Path
 ) -> None:
     tiny.train()
     whole, broken, resumed = (copy.deepcopy(tiny) for _ in range(3))
-    expected = fit(whole, patches, noisy_mse, config(precision=precision))
+    expected = fit(whole, patches, noisy_mse, config(**how))
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, patches, At(stop, interrupt), config(precision=precision), run_dir=tmp_path)
-    result = fit(resumed, patches, noisy_mse, config(precision=precision), run_dir=tmp_path, resume=True)
+        fit(broken, patches, At(stop, interrupt), config(**how), run_dir=tmp_path)
+    result = fit(resumed, patches, noisy_mse, config(**how), run_dir=tmp_path, resume=True)
     assert equal(resumed, whole)
     assert not equal(broken, whole)
     assert result.scalars == expected.scalars
