@@ -51,7 +51,7 @@ class TriggerKey:
     patch: int = 40
     lr: float = 6e-4
     amplitude: float = 0.12
-    fidelity: float = 20000.0
+    fidelity: float = 10000.0
     perturb: float = 0.0
     prune: float = 0.0
     seed: int = 0
