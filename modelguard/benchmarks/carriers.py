@@ -1,4 +1,4 @@
-"""Which mark survives: the default, triggers of white noise, brightness or a filter as carrier, hardening.
+"""Which mark survives: the default, other triggers, brightness or a filter as carrier, hardening, Adam.
 
 Every variant is embedded in the same host for the same number of steps, then pruned, fine-tuned and
 overwritten. The rejected ones live here only, so that the choice can be measured again.
@@ -10,7 +10,7 @@ import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -86,6 +86,7 @@ class Variant:
     name: str
     objective: type[MarkObjective]
     config: TriggerKey
+    optimiser: Literal["adam", "muon"] = "muon"
 
 
 def read_back(objective: MarkObjective, model: nn.Module) -> dict[str, float]:
@@ -117,6 +118,7 @@ def main(
     base = TriggerKey(steps=steps, leaves=4)
     variants = [
         Variant("chips", MarkObjective, base),
+        Variant("chips, Adam", MarkObjective, base, "adam"),
         Variant("white noise", WhiteNoise, base),
         Variant("brightness", Brightness, base),
         Variant("filter", KeyedFilter, base),
@@ -158,7 +160,9 @@ def _embed(variant: Variant, model: nn.Module, source: Host, photos: ImageSet) -
     key = Key.create(owner, public, config.leaves, decoder=config.decoder, log2_n=1)
     objective = variant.objective(config, key, copy.deepcopy(model))
     patches = Patches(photos, source.task, config.patch, 2**31)
-    training = TrainConfig(steps=config.steps, batch=config.batch, lr=config.lr, warmup=20)
+    training = TrainConfig(
+        steps=config.steps, batch=config.batch, lr=config.lr, warmup=20, optimiser=variant.optimiser
+    )
     result = fit(model, patches, objective, training, progress=variant.name)
     model.eval()
     return objective, result.seconds
