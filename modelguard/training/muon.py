@@ -27,7 +27,7 @@ class Muon(torch.optim.Adam):
         self.momentum = momentum
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; the gradients of the matrices are used up."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
