@@ -10,7 +10,7 @@ import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from modelguard.networks import evaluating
 from modelguard.schemes import Contract, TriggerKey, keyed_cells
 from modelguard.schemes.trigger_key import MarkObjective
 from modelguard.statistics import sign_test
-from modelguard.training import TrainConfig, fit
+from modelguard.training import Optimiser, TrainConfig, fit
 
 
 class WhiteNoise(MarkObjective):
@@ -86,7 +86,7 @@ class Variant:
     name: str
     objective: type[MarkObjective]
     config: TriggerKey
-    optimiser: Literal["adam", "muon"] = "muon"
+    optimiser: Optimiser = "muon"
 
 
 def read_back(objective: MarkObjective, model: nn.Module) -> dict[str, float]:

@@ -33,7 +33,7 @@ from modelguard.distortions import (
 from modelguard.errors import InputError
 from modelguard.networks import evaluating
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
-from modelguard.training import Backward, Objective, TrainConfig, fit
+from modelguard.training import Backward, Objective, Optimiser, TrainConfig, fit
 
 # Table 3 of the paper; the parts are areas, and the crop keeps the size
 COMBINED: dict[str, nn.Module] = {
@@ -199,7 +199,8 @@ def main(
     paper: Annotated[bool, typer.Option(help="16 blocks of the published sizes; else 4 light ones")] = False,
     steps: Annotated[int, typer.Option()] = 7000,
     batch: Annotated[int, typer.Option()] = 8,
-    lr: Annotated[float, typer.Option(help="peak rate of Adam")] = 1e-3,
+    lr: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
+    optimiser: Annotated[Optimiser, typer.Option()] = "adam",
     psnr: Annotated[float | None, typer.Option(help="to be reached, in dB, instead of the setting's")] = None,
     blocks: Annotated[int | None, typer.Option(help="invertible blocks")] = None,
     growth: Annotated[int | None, typer.Option(help="of the dense sub-nets")] = None,
@@ -217,7 +218,15 @@ def main(
     sizes = replace(PAPER if paper else LIGHT, bits=goal.bits, tile=tile or goal.tile, **changed)
     # Rates of different distortions differ a hundredfold; what explodes does so by a million.
     config = TrainConfig(
-        steps, batch, lr, lr_end=lr / 100, seed=seed, checkpoint_every=every, spike=1000.0, rollbacks=10
+        steps,
+        batch,
+        lr,
+        lr_end=lr / 100,
+        seed=seed,
+        checkpoint_every=every,
+        spike=1000.0,
+        rollbacks=10,
+        optimiser=optimiser,
     )
     torch.manual_seed(seed)
     net = DBMarkNet(sizes)

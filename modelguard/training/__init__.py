@@ -2,7 +2,7 @@
 
 from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
 from modelguard.training.early_stopping import EarlyStopping
-from modelguard.training.loop import Backward, Objective, TrainConfig, TrainResult, fit
+from modelguard.training.loop import Backward, Objective, Optimiser, TrainConfig, TrainResult, fit
 from modelguard.training.objectives import imitation, restoration, teacher_answer
 from modelguard.training.precision import resolve_precision
 
@@ -10,6 +10,7 @@ __all__ = [
     "Backward",
     "EarlyStopping",
     "Objective",
+    "Optimiser",
     "TrainConfig",
     "TrainResult",
     "fit",

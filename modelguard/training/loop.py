@@ -36,6 +36,7 @@ one of them named "loss". Its randomness must come from torch's global generator
 
 OnCheckpoint = Callable[[nn.Module, int], bool | None]
 CHECKPOINT = "checkpoint.safetensors"
+Optimiser = Literal["adam", "muon"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     spike: float = 20.0
     rollbacks: int = 5
-    optimiser: Literal["adam", "muon"] = "adam"
+    optimiser: Optimiser = "adam"
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step` (from 0), before any roll-back halves it."""
