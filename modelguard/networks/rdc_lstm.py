@@ -46,7 +46,7 @@ class BidirectionalConvLSTM(nn.Module):
         ahead, behind = [], []
         for number in range(frames):
             step = torch.cat([forward[number], backward[frames - 1 - number]], 1)
-            step = (step + self.recurrent(hidden.flatten(1, 2))).float()
+            step = (step + self.recurrent(hidden.flatten(1, 2).to(gates.dtype))).float()
             taken, forgotten, shown, new = step.unflatten(1, (2, 4, self.growth)).unbind(2)
             cell = forgotten.sigmoid() * cell + taken.sigmoid() * new.tanh()
             hidden = shown.sigmoid() * cell.tanh()

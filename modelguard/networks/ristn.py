@@ -133,8 +133,11 @@ class RISTN(nn.Module):
         Raises:
             InputError: a shape that fits nothing, or `keep` out of range.
         """
-        if clip.ndim != 5 or clip.shape[2] != 3 or clip.numel() == 0:
-            raise InputError(f"clip: its shape is {tuple(clip.shape)}", "give (B, T, 3, h, w), RGB in [0, 1]")
+        if clip.ndim != 5 or clip.shape[2] != 3 or clip.numel() == 0 or not clip.is_floating_point():
+            raise InputError(
+                f"clip: its shape is {tuple(clip.shape)}, its values are {clip.dtype}",
+                "give (B, T, 3, h, w), RGB floats in [0, 1]",
+            )
         batch, frames, _, height, width = clip.shape
         keep = frames if keep is None else keep
         if not 1 <= keep <= frames:

@@ -126,7 +126,10 @@ def test_a_run_resumes_exactly_and_gives_weights(
     assert all((run / name).read_bytes() == (tmp_path / "once" / name).read_bytes() for name in names)
     rows = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
+    (run / "ristn-x4.safetensors").unlink()
+    train(*words, "--run", run, "--steps", 4, "--resume")  # nothing is left to do but to write the weights
     card = json.loads((run / "ristn-x4.json").read_text())
+    assert (run / names[0]).read_bytes() == (tmp_path / "once" / names[0]).read_bytes()
     assert (card["steps"], card["setting"]) == (4, "tiny")
     assert set(card["validation"]) == {"psnr", "bicubic"}
     assert networks.ristn(pretrained=run / "ristn-x4.safetensors").sizes == TINY

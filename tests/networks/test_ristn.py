@@ -142,6 +142,18 @@ def test_frames_know_of_each_other_only_through_the_temporal_part() -> None:
         assert (net.step(clip)[1] is not None) is temporal
 
 
+def test_half_precision_and_autocast_are_near_full_precision() -> None:
+    net, clip = build(), clip_of(5)
+    full = net(clip)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, state = net.step(clip)
+    assert state is not None
+    assert state.dtype == torch.float32
+    for answer in (mixed, net.bfloat16()(clip.bfloat16())):
+        assert answer.dtype == torch.bfloat16
+        assert (answer.float() - full).abs().max() < 0.1 * full.abs().max()
+
+
 def test_checkpointing_changes_nothing_but_the_memory() -> None:
     grads, statistics = [], []
     for checkpointing in (False, True):
@@ -177,6 +189,7 @@ def test_the_fusion_matrix_is_a_parameter_and_its_penalty_shrinks_it() -> None:
         (lambda net: net(torch.rand(5, 3, 4, 4)), "clip: its shape is"),
         (lambda net: net(torch.rand(1, 5, 1, 4, 4)), "clip: its shape is"),
         (lambda net: net(torch.rand(1, 0, 3, 4, 4)), "clip: its shape is"),
+        (lambda net: net(torch.zeros(1, 5, 3, 4, 4, dtype=torch.uint8)), "values are torch.uint8"),
         (lambda net: net.step(clip_of(5), keep=6), "keep: 6"),
         (lambda net: net.step(clip_of(5), keep=0), "keep: 0"),
         (lambda net: net.step(clip_of(5), torch.zeros(2, 2, 1, 4, 6, 6)), "state: its shape is"),
