@@ -54,8 +54,8 @@ def moved(
 ) -> Tensor:
     """Return what a camera of `size` x `size` pixels sees that moves steadily over a still.
 
-    The frame in the middle of the clip is seen upright and unscaled around `centre`. Beyond its edge the
-    still is mirrored.
+    The frame in the middle of the clip, the earlier of two, is seen upright and unscaled around `centre`.
+    Beyond its edge the still is mirrored.
 
     Args:
         still: (C, H, W).
@@ -70,7 +70,7 @@ def moved(
         (frames, C, size, size).
     """
     height, width = still.shape[1:]
-    time = torch.arange(frames, dtype=torch.float64) - (frames - 1) / 2
+    time = torch.arange(frames, dtype=torch.float64) - (frames - 1) // 2
     angle, scale = torch.deg2rad(turn * time), zoom**time
     axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     row, column = axis[None, :, None], axis[None, None, :]
@@ -159,7 +159,7 @@ class ClipPatches(Dataset[tuple[Tensor, Tensor]]):
         shift, turn, zoom = self.motion.draw(generator)
         centre = []
         for side, step in zip(still.shape[2:], shift, strict=True):
-            travel = abs(step) * (self.frames - 1) / 2
+            travel = abs(step) * (self.frames // 2)
             first = min(math.ceil(travel), (side - self.size) // 2)  # mirrored only where there is no room
             free = side - self.size - 2 * first
             offset = int(torch.randint(free + 1, (1,), generator=generator))

@@ -22,11 +22,12 @@ def still(make_photo: Callable[..., Tensor]) -> Tensor:
     return make_photo(5, 3, 60, 60)
 
 
-def test_whole_shifts_are_crops(still: Tensor) -> None:
-    clip = moved(still, 5, 20, (29.5, 30.5), shift=(2.0, -3.0))
-    assert clip.shape == (5, 3, 20, 20)
+@pytest.mark.parametrize("frames", [5, 4])
+def test_whole_shifts_are_crops(frames: int, still: Tensor) -> None:
+    clip = moved(still, frames, 20, (29.5, 30.5), shift=(2.0, -3.0))
+    assert clip.shape == (frames, 3, 20, 20)
     for number, frame in enumerate(clip):
-        top, left = 20 + 2 * (number - 2), 21 - 3 * (number - 2)
+        top, left = 20 + 2 * (number - (frames - 1) // 2), 21 - 3 * (number - (frames - 1) // 2)
         torch.testing.assert_close(frame, still[:, top : top + 20, left : left + 20], atol=1e-4, rtol=0)
 
 
