@@ -12,11 +12,11 @@ from torch import Tensor, nn
 def bottleneck(channels: int, *, first: bool) -> nn.Sequential:
     """Return three 3x3 convolutions over a third of the channels, each but the `first` normalised before."""
     hidden = channels // 3
-    layers: list[nn.Module] = [] if first else [nn.BatchNorm2d(channels), nn.ReLU()]
+    layers: list[nn.Module] = [] if first else [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
     layers.append(nn.Conv2d(channels, hidden, 3, padding=1, bias=False))
     for size in (hidden, channels):
         convolution = nn.Conv2d(hidden, size, 3, padding=1, bias=False)
-        layers += [nn.BatchNorm2d(hidden), nn.ReLU(), convolution]
+        layers += [nn.BatchNorm2d(hidden), nn.ReLU(inplace=True), convolution]
     return nn.Sequential(*layers)
 
 

@@ -11,6 +11,7 @@ from modelguard import networks, weights
 from modelguard.errors import InputError
 from modelguard.networks import RISTN, RISTNSizes, bicubic, upscale
 from modelguard.networks.rdc_lstm import RDCLSTM
+from modelguard.networks.ristn import Slope
 
 TINY = RISTNSizes(width=8, stages=((2,), (1, 2)), layers=2, growth=4, features=8)
 
@@ -140,6 +141,17 @@ def test_frames_know_of_each_other_only_through_the_temporal_part() -> None:
         assert change[2] > 0
         assert bool((change > 0).all()) is temporal
         assert (net.step(clip)[1] is not None) is temporal
+
+
+def test_the_shared_slope_is_a_prelu_of_one_parameter() -> None:
+    ours, torchs, found = Slope(), nn.PReLU(), []
+    for module in (ours, torchs):
+        x = torch.linspace(-2, 2, 9, requires_grad=True)
+        y = module(x)
+        y.square().sum().backward()
+        found.append((y, x.grad, module.weight.grad))
+    torch.testing.assert_close(found[0], found[1])
+    assert ours.state_dict().keys() == torchs.state_dict().keys()
 
 
 def test_half_precision_and_autocast_are_near_full_precision() -> None:
