@@ -1,4 +1,4 @@
-"""Networks by name: the hosts `dncnn`, `red`, `vdsr` (DnCNN or VDSR also for super-resolution), and `unet`.
+"""Networks by name: the hosts `dncnn`, `red`, `vdsr` (the first and last super-resolve too), `ristn`, `unet`.
 
 Each constructor takes `pretrained="name"` for weights that ship with the package (see `modelguard.weights`).
 `surrogate(name)` returns an untrained network such as thieves use.
@@ -15,6 +15,7 @@ from modelguard.networks.modes import device_of, evaluating
 from modelguard.networks.patchgan import PatchGAN
 from modelguard.networks.red import RED
 from modelguard.networks.resnet_generator import ResNetGenerator
+from modelguard.networks.ristn import RISTN, RISTNSizes, ristn, upscale
 from modelguard.networks.surrogates import surrogate
 from modelguard.networks.timm_unet import TimmUNet
 from modelguard.networks.transformer_restorer import TransformerRestorer
@@ -23,10 +24,12 @@ from modelguard.networks.vdsr import VDSR, Upscaled, bicubic
 
 __all__ = [
     "RED",
+    "RISTN",
     "VDSR",
     "CNet",
     "DnCNN",
     "PatchGAN",
+    "RISTNSizes",
     "ResNetGenerator",
     "TimmUNet",
     "TransformerRestorer",
@@ -37,8 +40,10 @@ __all__ = [
     "dncnn",
     "evaluating",
     "red",
+    "ristn",
     "surrogate",
     "unet",
+    "upscale",
     "vdsr",
 ]
 
