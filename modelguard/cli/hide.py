@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelguard.cli.app import MATCH
 from modelguard.cli.output import emit
-from modelguard.cli.sheet import Tile, draw_sheet
+from modelguard.cli.sheet import draw_sheet
+
+if TYPE_CHECKING:
+    from modelguard.cli.sheet import Tile
 
 PREVIEW_HELP = "Draw the pictures side by side here (PNG)."
 RIIS_HELP = "`riis:NAME` (weights that ship with modelguard), or `riis:` and the path of a safetensors file."

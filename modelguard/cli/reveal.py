@@ -10,11 +10,13 @@ import typer
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.hide import PREVIEW_HELP, RIIS_HELP
 from modelguard.cli.output import emit
-from modelguard.cli.sheet import Tile, draw_sheet
+from modelguard.cli.sheet import draw_sheet
 from modelguard.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from modelguard.cli.sheet import Tile
 
 
 def reveal(

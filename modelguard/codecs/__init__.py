@@ -3,6 +3,6 @@
 from modelguard.codecs.bits import ALPHA, Bits, Message
 from modelguard.codecs.dbmark import Capacity, DBMark
 from modelguard.codecs.payload import PayloadCode
-from modelguard.codecs.riis import RIIS, Revealed
+from modelguard.codecs.riis import RIIS, Located, Revealed
 
-__all__ = ["ALPHA", "RIIS", "Bits", "Capacity", "DBMark", "Message", "PayloadCode", "Revealed"]
+__all__ = ["ALPHA", "RIIS", "Bits", "Capacity", "DBMark", "Located", "Message", "PayloadCode", "Revealed"]

@@ -55,6 +55,26 @@ class Revealed:
         return iter((self.secrets, self.host))
 
 
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where a container was edited.
+
+    Attributes:
+        mask: bool (H, W), true where what is revealed is not what was hidden.
+        error: float32 (H, W), mean squared error of what is revealed, 0 to 1, smoothed; what `mask` is from.
+        score: of the whole picture; see `Revealed`.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    error: npt.NDArray[np.float32]
+    score: float
+
+    @property
+    def share(self) -> float:
+        """The part of the picture that is marked as edited."""
+        return float(self.mask.mean())
+
+
 class RIIS:
     """Hides whole pictures in a picture with a trained invertible net.
 
@@ -110,17 +130,9 @@ class RIIS:
         Raises:
             InputError: a picture cannot be used, or there are too many.
         """
-        given = [secrets] if isinstance(secrets, (Tensor, np.ndarray, Image.Image, str, Path)) else [*secrets]
-        if not 1 <= len(given) <= self.capacity:
-            raise InputError(
-                f"secrets: {len(given)} pictures, but {self.name} carries 1 to {self.capacity}",
-                "hide fewer, or use weights that carry more",
-            )
         colour = _colour(host, "host")
         size = (colour.shape[2], colour.shape[3])
-        hidden = [
-            bicubic(_colour(one, f"secrets[{n}]", grey=True), size).clamp(0, 1) for n, one in enumerate(given)
-        ]
+        hidden = self._hidden(secrets, size)
         hidden += [torch.full_like(colour, 0.5)] * (self.capacity - len(hidden))
         joined = torch.cat([colour, *(one.to(colour.device) for one in hidden)], 1)
 
@@ -162,6 +174,44 @@ class RIIS:
         )
         return Revealed(tuple(secrets), host, score, nearest(level) if distortion is None else distortion)
 
+    def locate(
+        self, picture: Picture, secrets: Picture | Sequence[Picture], distortion: nn.Module | None = None
+    ) -> Located:
+        """Return where a container that hides known pictures was edited since.
+
+        A place counts as edited where the revealed pictures differ from the known ones by more than 20 dB of
+        PSNR allow, and by four times the median of the picture. So less than half of it may be edited, and
+        the secrets should have contrast everywhere: a flat grey one is revealed from nothing.
+
+        Args:
+            picture: see `reveal`; of the container's size and frame.
+            secrets: the pictures that `hide` was given, in order.
+            distortion: see `reveal`.
+
+        Raises:
+            InputError: a picture cannot be used, or there are too many.
+        """
+        colour = _colour(picture, "picture")
+        hidden = self._hidden(secrets, (colour.shape[2], colour.shape[3]))
+        found = self.reveal(colour, distortion)
+        pairs = zip(found.secrets, hidden, strict=False)
+        error = torch.stack([(one - other).square().mean(1) for one, other in pairs]).mean(0)
+        smooth = _mean_around(error)[0]
+        edited = (smooth > max(1e-2, 4 * float(smooth.median()))).float()
+        mask = _mean_around(edited[None])[0] > 0.5
+        return Located(mask.numpy(), smooth.numpy(), found.score)
+
+    def _hidden(self, secrets: Picture | Sequence[Picture], size: tuple[int, int]) -> list[Tensor]:
+        """Return pictures to hide as (1, 3, *size) in [0, 1]."""
+        given = [secrets] if isinstance(secrets, (Tensor, np.ndarray, Image.Image, str, Path)) else [*secrets]
+        if not 1 <= len(given) <= self.capacity:
+            raise InputError(
+                f"secrets: {len(given)} pictures, but {self.name} carries 1 to {self.capacity}",
+                "hide fewer, or use weights that carry more",
+            )
+        colours = [_colour(one, f"secrets[{number}]", grey=True) for number, one in enumerate(given)]
+        return [bicubic(one, size).clamp(0, 1) for one in colours]
+
     def _inspect(self, whole: Tensor) -> tuple[Tensor, float]:
         """Return the guessed level (LEVELS,) and the score, from the mean of the tiles' features."""
         device, inspector = device_of(self.net), self.net.inspector
@@ -195,6 +245,10 @@ def _colour(image: Picture, name: str, *, grey: bool = False) -> Tensor:
             f"give at least {SMALLEST} x {SMALLEST} px",
         )
     return given.colour.expand(-1, 3, -1, -1).cpu()
+
+
+def _mean_around(maps: Tensor, window: int = 17) -> Tensor:
+    return nn.functional.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
 
 
 def _padded(images: Tensor) -> Tensor:

@@ -161,10 +161,14 @@ class Inspector(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, levels + 1)
         )
+        for module in self.body[::2]:
+            nn.init.kaiming_normal_(cast(nn.Conv2d, module).weight, nonlinearity="relu")
 
     def features(self, image: Tensor) -> Tensor:
         """Return what is averaged over a picture (B, 3, H, W): fp32 (B, width)."""
-        seen: Tensor = self.body(analyse(image, 1))
+        bands = analyse(image, 1)
+        details = 10 * bands[:, 3:]  # where noise shows; a tenth of the coarse band in photos
+        seen: Tensor = self.body(torch.cat([bands[:, :3], details], 1))
         return seen.float().mean((2, 3))
 
     def forward(self, image: Tensor) -> Tensor:

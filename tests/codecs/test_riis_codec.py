@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,19 @@ def test_secrets_outlive_distortions(
     assert codec.reveal(picture, distortion).distortion is distortion
 
 
-def test_what_is_guessed_follows_the_picture(codec: RIIS, container: Tensor) -> None:
-    clean = container[None].float() / 255
-    levels = [codec.net.inspect(one(clean))[0][0].tolist() for one in (Quantise(), Noise(12), Jpeg(40))]
-    assert levels[1][0] + levels[1][1] > levels[0][0] + levels[0][1]  # noise of either kind
-    assert levels[2][2] > levels[0][2]
-    assert isinstance(codec.reveal(container).distortion, (Quantise, Noise, Poisson, Jpeg))
+def test_what_is_guessed_is_reckoned_with(codec: RIIS, container: Tensor) -> None:
+    sure = RIIS(copy.deepcopy(codec.net), "sure")
+    last = sure.net.inspector.head[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.7, 0.0, 0.1, 2.0]))
+    found = sure.reveal(container)
+    assert isinstance(found.distortion, Noise)
+    assert found.distortion.sigma == pytest.approx(7)
+    assert found.score == pytest.approx(0.8808, abs=1e-4)
+    last.bias.data[2] = 0.0
+    assert torch.equal(sure.reveal(container).host, codec.reveal(container, Noise(7)).host)
+    assert not torch.equal(sure.reveal(container).host, codec.reveal(container, Jpeg(40)).host)
 
 
 def test_the_score_tells_containers_from_photos(
@@ -134,6 +142,21 @@ def test_fewer_secrets_leave_grey_places_and_grey_secrets_are_welcome(
 def test_a_cut_along_the_grid_keeps_its_part(codec: RIIS, pictures: list[Tensor], container: Tensor) -> None:
     secrets, _ = codec.reveal(container[:, 16:80, 24:88], Quantise())
     assert psnr(secrets[0], pictures[1][:, 16:80, 24:88]) > 16
+
+
+def test_edits_are_located(codec: RIIS, pictures: list[Tensor], container: Tensor) -> None:
+    untouched = codec.locate(container, pictures[1:], Quantise())
+    edited = container.clone()
+    edited[:, 24:64, 40:80] = to_uint8(photos.load(3)[6])[:, :40, :40]
+    found = codec.locate(edited, pictures[1:], Quantise())
+    inside = np.zeros((96, 96), bool)
+    inside[24:64, 40:80] = True
+    assert (found.mask.shape, found.mask.dtype, found.error.dtype) == ((96, 96), bool, np.float32)
+    assert found.error[inside].mean() > 2 * found.error[~inside].mean()
+    assert (found.mask & inside).sum() / (found.mask | inside).sum() > 0.4  # these weights reveal badly
+    assert untouched.share < 0.05 < found.share
+    with pytest.raises(InputError, match="1 to 2"):
+        codec.locate(container, [])
 
 
 @pytest.mark.parametrize(
