@@ -22,7 +22,7 @@ from modelguard.benchmarks.train_riis import TESTED, held_out, psnr, validate
 from modelguard.codecs import RIIS
 from modelguard.codecs.tiles import tiled
 from modelguard.datasets import to_uint8
-from modelguard.distortions import Jpeg, Noise
+from modelguard.distortions import Jpeg, Noise, Quantise
 from modelguard.networks import evaluating
 from modelguard.networks.riis import RIISNet
 
@@ -108,6 +108,45 @@ def seams(net: RIISNet, groups: Tensor, tile: int, overlap: int) -> dict[str, fl
     }
 
 
+def locating(codec: RIIS, groups: Tensor, seed: int = 0) -> dict[str, Any]:
+    """Return how well rectangles pasted from other pictures are located, and false alarms where none is.
+
+    Args:
+        codec: that hides the secrets of each group.
+        groups: (B, 1 + S, 3, H, W), of three groups at least.
+        seed: of the places.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = groups.shape[-2:]
+    rows: dict[str, Any] = {}
+    for name, distortion in {"8 bits": Quantise(), "JPEG 80": Jpeg(80)}.items():
+        overlaps: dict[str, list[float]] = {f"{area:.0%}": [] for area in (0.05, 0.1, 0.2)}
+        alarms = []
+        for number, group in enumerate(groups):
+            host, *secrets = group
+            container = codec.hide(host, secrets)
+            untouched = distortion(container[None])[0]
+            alarms.append(codec.locate(untouched, secrets, distortion).share)
+            for label, found in overlaps.items():
+                part = float(label.rstrip("%")) / 100
+                sides = [round(extent * part**0.5) for extent in (height, width)]
+                top, left = (
+                    int(torch.randint(extent - side + 1, (), generator=generator))
+                    for extent, side in zip((height, width), sides, strict=True)
+                )
+                inside = torch.zeros(height, width, dtype=torch.bool)
+                inside[top : top + sides[0], left : left + sides[1]] = True
+                other = groups[(number + groups.shape[1]) % len(groups), 0]
+                edited = distortion(torch.where(inside, other, container)[None])[0]
+                mask = torch.from_numpy(codec.locate(edited, secrets, distortion).mask)
+                found.append(float((mask & inside).sum() / (mask | inside).sum()))
+        rows[name] = {
+            "overlap": {label: round(sum(found) / len(found), 4) for label, found in overlaps.items()},
+            "false_area": round(sum(alarms) / len(alarms), 4),
+        }
+    return rows
+
+
 def cost(codec: RIIS, sides: list[int]) -> list[dict[str, Any]]:
     """Return seconds and peak memory of hiding and revealing squares, in order of size."""
     rows: list[dict[str, Any]] = []
@@ -158,6 +197,7 @@ def main(
             "unrounded": unrounded(loaded.net, groups),
             "curve": validate(loaded.net, groups, CURVE),
             "least_bits": baseline(groups),
+            "locating": locating(loaded, groups),
             "seams": seams(loaded.net, groups[:4], tile=side // 2, overlap=side // 8),
         }
     notes = f"centres of {side} px; 8 bits; each picture hides its successors in the set"

@@ -429,6 +429,16 @@ def riis_score(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def riis_locating(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How well edits are located by a known secret: intersection over union."""
+    header = ("weights", "set", "after", "IoU by edited area", "area marked without an edit")
+    return header, [
+        (one["codec"], name, after, _plain(cells["overlap"]), f"{cells['false_area']:.1%}")
+        for one, name, row in _riis_sets(results)
+        for after, cells in row["locating"].items()
+    ]
+
+
 def riis_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """Seconds and memory of hiding and revealing."""
     return ("weights", "side, px", "hide, s", "reveal, s", "peak memory, MB"), [
@@ -496,6 +506,7 @@ TABLES = {
     "riis": Table("riis-*.json", riis, "riis"),
     "riis-curve": Table("riis-*.json", riis_curve, "riis"),
     "riis-score": Table("riis-*.json", riis_score, "riis"),
+    "riis-locating": Table("riis-*.json", riis_locating, "riis"),
     "riis-cost": Table("riis-*.json", riis_cost, "riis"),
     "barrier": Table("barrier.json", barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),

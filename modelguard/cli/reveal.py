@@ -18,18 +18,15 @@ if TYPE_CHECKING:
 
     from modelguard.cli.sheet import Tile
 
+DISTORTION_HELP = "What happened to it: `none`, `noise:SIGMA`, `poisson`, `jpeg:QUALITY`; else guessed."
+
 
 def reveal(
     container: Annotated[Path, typer.Argument(metavar="IN", help="Picture that may be a container.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for host.png and secret-1.png to secret-N.png.")
     ],
-    distortion: Annotated[
-        str | None,
-        typer.Option(
-            help="What happened to it: `none`, `noise:SIGMA`, `poisson`, `jpeg:QUALITY`; else guessed."
-        ),
-    ] = None,
+    distortion: Annotated[str | None, typer.Option(help=DISTORTION_HELP)] = None,
     codec: Annotated[str, typer.Option(help=RIIS_HELP)] = "riis:robust-1",
     preview: Annotated[Path | None, typer.Option(help=PREVIEW_HELP)] = None,
     force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,

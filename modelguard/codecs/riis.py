@@ -70,6 +70,11 @@ class Located:
     score: float
 
     @property
+    def credible(self) -> bool:
+        """Whether the score is above one half; below it the mask most likely means nothing."""
+        return self.score > 0.5
+
+    @property
     def share(self) -> float:
         """The part of the picture that is marked as edited."""
         return float(self.mask.mean())

@@ -5,7 +5,6 @@ After Xu et al., "Robust Invertible Image Steganography", CVPR 2022.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
@@ -201,7 +200,8 @@ class RIISNet(nn.Module):
     def __init__(self, sizes: RIISSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.flow = Flow(sizes)
+        # hiding knows no distortion
+        self.flow = Flow(replace(sizes, modulated=False) if sizes.decoupled else sizes)
         self.revealing = Flow(sizes) if sizes.decoupled else None
         self.enhancement = None
         if sizes.enhancement:
@@ -210,9 +210,9 @@ class RIISNet(nn.Module):
 
     def decoupled(self) -> RIISNet:
         """Return a copy whose revealing flow, equal at first, goes its own way in training (2DT)."""
-        net = RIISNet(replace(self.sizes, decoupled=True))
-        net.flow, net.revealing = copy.deepcopy(self.flow), copy.deepcopy(self.revealing or self.flow)
-        net.enhancement, net.inspector = copy.deepcopy(self.enhancement), copy.deepcopy(self.inspector)
+        net, state = RIISNet(replace(self.sizes, decoupled=True)), self.state_dict()
+        state |= {f"revealing.{key}": value for key, value in self.flow.state_dict().items()}
+        net.load_state_dict({key: state[key] for key in net.state_dict()})
         return net
 
     @torch.no_grad()

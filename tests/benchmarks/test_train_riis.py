@@ -145,7 +145,7 @@ def test_a_run_of_two_stages_resumes_and_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (train_riis, publish_riis):
-        monkeypatch.setattr(module, "held_out", partial(train_riis.held_out, side=32, limit=2))
+        monkeypatch.setattr(module, "held_out", partial(train_riis.held_out, side=32, limit=1))
     run = tmp_path / "run"
     sizes = ("--blocks", 1, "--growth", 3, "--layers", 2, "--side", 16, "--no-cem")
     options = (*sizes, "--batch", 2, "--every", 1, "--run", run, "--data", photos.FOLDER)
@@ -171,16 +171,18 @@ def test_a_run_of_two_stages_resumes_and_is_published(
     assert codec.net.revealing is not None
 
 
-def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
+def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelguard.benchmarks.tables import render
+
+    monkeypatch.setattr(riis, "CURVE", {name: riis.CURVE[name] for name in ("sigma 4", "JPEG 50")})
 
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "Few").symlink_to(photos.FOLDER)
-    words = ("--tests", tmp_path / "tests", "--set", "Few", "--codec", TINY, "--limit", 2, "--side", 64)
+    words = ("--tests", tmp_path / "tests", "--set", "Few", "--codec", TINY, "--limit", 3, "--side", 64)
     app(riis.main)(*words, "--no-speed", "--out", tmp_path)
     result = json.loads((tmp_path / "riis-tiny.json").read_text())["results"]
     few = result["sets"]["Few"]
-    assert few["images"] == 2
+    assert few["images"] == 3
     assert few["container"] > 18
     assert few["unrounded"]["container"] == pytest.approx(few["container"], abs=1)
     assert 25 < few["least_bits"]["container"] < 40
@@ -188,6 +190,8 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
     assert few["seams"]["mean_levels"] < 2
     assert f"| tiny | Few | secret, JPEG 80 |  | {few['secret']['JPEG 80']:.2f} |" in render("riis", tmp_path)
     assert "| tiny | Few | guessed |" in render("riis-curve", tmp_path)
+    assert 0 < few["locating"]["8 bits"]["overlap"]["20%"] <= 1
+    assert "| tiny | Few | JPEG 80 | 5% 0" in render("riis-locating", tmp_path)
     assert "| tiny | Few | sigma 10 |" in render("riis-score", tmp_path)
 
 

@@ -57,6 +57,26 @@ def test_a_picture_that_is_no_container_is_said_to_be_none(run: Run, folder: Pat
     assert Path("back/secret-1.png").is_file()  # for who wants to look
 
 
+def test_an_edit_is_located(run: Run, folder: Path) -> None:
+    secrets = ("coffee.png", "rocket.png")
+    assert run("hide", "cat.png", *secrets, "--out", "out.png", "--codec", CODEC).code == 0
+    with Image.open("out.png") as container, Image.open("rocket.png") as other:
+        container.paste(other.crop((0, 0, 40, 40)), (40, 24))
+        container.save("edited.png")
+    words = (*secrets, "--codec", CODEC, "--distortion", "none", "--json")
+    shares = []
+    for name in ("out.png", "edited.png"):
+        result = run("locate", name, *words, "--out", f"mask-{name}", "--preview", f"seen-{name}")
+        said = json.loads(result.out)
+        assert result.code == (0 if said["credible"] else 1)
+        with Image.open(f"mask-{name}") as mask:
+            assert (mask.mode, mask.size) == ("L", (96, 80))
+            assert mask.histogram()[255] / (96 * 80) == pytest.approx(said["share"], abs=1e-3)
+        assert Path(f"seen-{name}").is_file()
+        shares.append(said["share"])
+    assert shares[0] < shares[1]
+
+
 def test_nothing_is_overwritten_without_force(run: Run, folder: Path) -> None:
     hide = ("hide", "cat.png", "coffee.png", "--out", "out.png", "--codec", CODEC)
     assert run(*hide).code == 0

@@ -136,3 +136,11 @@ def test_pictures_that_do_not_fit_are_refused() -> None:
     for picture in (torch.rand(3, 16, 16), torch.rand(1, 1, 16, 16), torch.rand(1, 3, 15, 16), host.byte()):
         with pytest.raises(InputError, match="image"):
             net.reveal(picture)
+
+
+def test_every_weight_of_a_decoupled_net_is_used() -> None:
+    """A part without gradients would stop training in several processes."""
+    net, (host, secrets) = built().decoupled(), pictures()
+    passed = net(host, secrets, lambda image: image, torch.full((2, 3), 0.5))
+    sum(value.square().mean() for value in passed).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
