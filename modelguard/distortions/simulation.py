@@ -66,8 +66,8 @@ def soft_round(x: Tensor, rounding: Rounding) -> Tensor:
     Args:
         x: any numbers.
         rounding: "cubic" adds the cubed distance to the nearest number (Shin and Song, NeurIPS workshop
-            2017); "fourier" is the first ten terms of the series of rounding, which RIIS names: its values
-            swing by .09 around a step and its gradient from -1.2 to 21.
+            2017); "fourier" is the first ten terms of the series of rounding, which RIIS names: its
+            gradient swings from -4.6 to 21.
     """
     if rounding == "cubic":
         nearest = x.detach().round()
