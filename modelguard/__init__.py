@@ -15,7 +15,7 @@ from modelguard._version import __version__
 if TYPE_CHECKING:
     from modelguard.arbitrating import open_bits, open_triggers
     from modelguard.checking import check, inspect
-    from modelguard.codecs import DBMark
+    from modelguard.codecs import RIIS, DBMark
     from modelguard.datasets import BicubicLoss, Downscale, GaussianNoise, ImageSet
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelguard.verifying import Verdict, verify
 
 __all__ = [
+    "RIIS",
     "Barrier",
     "BicubicLoss",
     "DBMark",
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "RIIS": "codecs",
     "Barrier": "schemes",
     "BicubicLoss": "datasets",
     "DBMark": "codecs",

@@ -386,6 +386,77 @@ def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, [*lines, speed]
 
 
+def riis(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of containers and of revealed pictures beside the paper's, and of four bits a pixel."""
+    header = (
+        "weights",
+        "set",
+        "measure, dB",
+        "paper",
+        "told",
+        "guessed",
+        "never rounded",
+        "four least bits",
+    )
+    rows: list[Row] = []
+    for one, name, row in _riis_sets(results):
+        paper, plain, bits = one["paper"], row["unrounded"], row["least_bits"]
+        figures = (paper.get("container"), row["container"], None, plain["container"], bits["container"])
+        rows.append((one["codec"], name, "container", *map(_decibels, figures)))
+        for case, told in row["secret"].items():
+            figures = (paper.get(case), told, row["blind"][case], plain.get(case), bits["secret"][case])
+            rows.append((one["codec"], name, f"secret, {case}", *map(_decibels, figures)))
+    return header, rows
+
+
+def riis_curve(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Figure 9: PSNR of revealed pictures by level, told and guessed."""
+    cases = list(dict.fromkeys(case for _, _, row in _riis_sets(results) for case in row["curve"]["secret"]))
+    return ("weights", "set", "level", *cases), [
+        (one["codec"], name, told, *(_decibels(row["curve"][key].get(case)) for case in cases))
+        for one, name, row in _riis_sets(results)
+        for told, key in (("told", "secret"), ("guessed", "blind"))
+    ]
+
+
+def riis_score(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often pictures are said to be containers, and what is guessed of their distortion."""
+    header = ("weights", "set", "distortion", "containers said to be", "hosts said to be", "mean guess")
+    return header, [
+        (one["codec"], name, case, f"{guess[-1]:.0%}", f"{row['innocent'][case]:.0%}", _plain(guess[:-1]))
+        for one, name, row in _riis_sets(results)
+        for case, guess in row["guessed"].items()
+    ]
+
+
+def riis_locating(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How well edits are located by a known secret: intersection over union."""
+    header = ("weights", "set", "after", "IoU by edited area", "area marked without an edit")
+    return header, [
+        (one["codec"], name, after, _plain(cells["overlap"]), f"{cells['false_area']:.1%}")
+        for one, name, row in _riis_sets(results)
+        for after, cells in row["locating"].items()
+    ]
+
+
+def riis_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Seconds and memory of hiding and revealing."""
+    return ("weights", "side, px", "hide, s", "reveal, s", "peak memory, MB"), [
+        (one["codec"], *row.values())
+        for one in (result["results"] for result in results)
+        for row in one.get("cost", [])
+    ]
+
+
+def _riis_sets(results: list[Result]) -> list[tuple[Result, str, Result]]:
+    every = [result["results"] for result in results]
+    return [(one, name, row) for one in every for name, row in one["sets"].items()]
+
+
+def _decibels(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
+
+
 def _barrier_read(read: list[Result]) -> list[str]:
     return [
         f"{one['agree']:.0%}, {one['log10_p_adj_median']:.1f} ({one['matches']} of {one['sessions']})"
@@ -473,6 +544,11 @@ TABLES = {
     "codecs": Table("codecs.json", codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", dbmark_unmarked, "dbmark"),
+    "riis": Table("riis-*.json", riis, "riis"),
+    "riis-curve": Table("riis-*.json", riis_curve, "riis"),
+    "riis-score": Table("riis-*.json", riis_score, "riis"),
+    "riis-locating": Table("riis-*.json", riis_locating, "riis"),
+    "riis-cost": Table("riis-*.json", riis_cost, "riis"),
     "barrier": Table("barrier.json", barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),
     "hosts": Table("hosts*.json", hosts, "host_quality"),

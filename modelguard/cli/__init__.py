@@ -19,9 +19,12 @@ from modelguard.cli.check import check
 from modelguard.cli.demo import demo
 from modelguard.cli.embed import embed
 from modelguard.cli.extract import extract
+from modelguard.cli.hide import hide
 from modelguard.cli.inspect import inspect
+from modelguard.cli.locate import locate
 from modelguard.cli.owner import owner
 from modelguard.cli.protect import protect
+from modelguard.cli.reveal import reveal
 from modelguard.cli.verify import verify
 
 __all__ = ["app", "main"]
@@ -51,7 +54,7 @@ def root(
         raise typer.Exit(USAGE)
 
 
-for command in (demo, protect, verify, certify, check, inspect, embed, extract):
+for command in (demo, protect, verify, certify, check, inspect, embed, extract, hide, reveal, locate):
     app.command()(command)
 app.add_typer(attack, name="attack", help="Do to a marked model what a thief would, and see what is left.")
 app.add_typer(arbiter, name="arbiter", help="Examine a suspect without ever holding the secret bits.")

@@ -12,7 +12,7 @@ from modelguard.cli.output import note
 from modelguard.errors import InputError, ModelGuardError
 
 if TYPE_CHECKING:
-    from modelguard.codecs import DBMark
+    from modelguard.codecs import RIIS, DBMark
     from modelguard.codecs.dbmark import Payload
 
 CODEC_HELP = (
@@ -31,6 +31,16 @@ def load_codec(name: str) -> DBMark:
     from modelguard.codecs import DBMark
 
     return DBMark.from_pretrained(what)
+
+
+def load_riis(name: str) -> RIIS:
+    """Return the codec of pictures that --codec names."""
+    family, _, what = name.partition(":")
+    if family != "riis" or not what:
+        raise InputError(f"codec: {name!r} is no name of a codec of pictures", "write riis:robust-1, say")
+    from modelguard.codecs import RIIS
+
+    return RIIS.from_pretrained(what)
 
 
 def parse_payload(text: str | None, number: int | None, bits: str | None) -> Payload | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor, nn
 
-from modelguard._files import atomic_write_bytes
+from modelguard.cli.sheet import draw_sheet
 from modelguard.datasets import Task, to_uint8
 from modelguard.evidence import Key
 from modelguard.networks import evaluating
 from modelguard.schemes import keyed_cells
 from modelguard.suspects import ModuleSuspect
 
-SIDE, GAP, CAPTION = 256, 14, 46
-INK, PAPER, AGREES, DIFFERS = (30, 30, 30), (255, 255, 255), (0, 114, 178), (230, 159, 0)
+AGREES, DIFFERS = (0, 114, 178), (230, 159, 0)
 Pixels = npt.NDArray[np.uint8]
 Tile = tuple[str, str, Pixels]
 
@@ -41,23 +39,11 @@ def draw(
         task: makes the models' input from it.
     """
     tiles = [*_ordinary(host, marked, photo, task), *_trigger(host, marked, key, leaves)]
-    columns = len(tiles) // 2
-    width, height = columns * (SIDE + GAP) + GAP, 2 * (SIDE + CAPTION + GAP) + GAP
-    sheet = Image.new("RGB", (width, height), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(17), ImageFont.load_default(14)
-    for number, (title, remark, pixels) in enumerate(tiles):
-        left = GAP + number % columns * (SIDE + GAP)
-        top = GAP + number // columns * (SIDE + CAPTION + GAP)
-        pen.text((left, top), title, INK, large)
-        pen.text((left, top + 22), remark, INK, small)
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-        enlarged = picture.width <= SIDE // 2  # a trigger or a map: show its squares
-        how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-        sheet.paste(picture.resize((SIDE, SIDE), how), (left, top + CAPTION))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    atomic_write_bytes(path, buffer.getvalue())
+    shown = [
+        (title, remark, Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+        for title, remark, pixels in tiles
+    ]
+    draw_sheet(path, shown, len(tiles) // 2)
 
 
 def _ordinary(host: nn.Module, marked: nn.Module, photo: Tensor, task: Task) -> list[Tile]:

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from modelguard import weights
 from modelguard.codecs.bits import ALPHA, Bits, payload_bits
 from modelguard.codecs.payload import PayloadCode
 from modelguard.codecs.pictures import Picture, like, opened
+from modelguard.codecs.pretrained import pretrained
 from modelguard.errors import EmbeddingError, InputError
 from modelguard.networks import bicubic, device_of, evaluating
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
@@ -76,27 +76,7 @@ class DBMark:
             InputError: nothing of that name ships, or the file holds no DBMARK net.
             WeightsError: the file is not the one its card describes.
         """
-        shipped = sorted(one.removeprefix(PREFIX) for one in weights.names() if one.startswith(PREFIX))
-        if str(name) in shipped:
-            path = weights.FOLDER / f"{PREFIX}{name}.safetensors"
-        elif Path(name).is_file():
-            path = Path(name)
-        else:
-            raise InputError(
-                f"name: no DBMARK weights {str(name)!r} ship, and no file is called that",
-                f"choose one of {', '.join(shipped)}" if shipped else "train some: see docs/dbmark.md",
-            )
-        data = weights.read(path)
-        config = weights.config(data)
-        try:
-            net = DBMarkNet(DBMarkSizes(**config["dbmark"]))
-            codec = cls(net, str(config["name"]))
-        except (TypeError, LookupError) as error:
-            raise InputError(
-                f"weights: {path} holds no DBMARK net", "give a file that publish_dbmark has written"
-            ) from error
-        weights.load_state(net, data)
-        return codec
+        return cls(*pretrained("dbmark", name, lambda sizes: DBMarkNet(DBMarkSizes(**sizes))))
 
     @property
     def bits(self) -> int:

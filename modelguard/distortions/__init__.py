@@ -1,10 +1,12 @@
 """What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and lost parts."""
 
-from modelguard.distortions.channel import Blur, Grey, Jpeg, Median, Noise, Quantise, Resize
+from modelguard.distortions.channel import Blur, Grey, Jpeg, Median, Noise, Poisson, Quantise, Resize
+from modelguard.distortions.levels import LEVELS, level_of, nearest
 from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout
 from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
 
 __all__ = [
+    "LEVELS",
     "AgainstCover",
     "Blur",
     "Crop",
@@ -16,7 +18,10 @@ __all__ = [
     "Jpeg",
     "Median",
     "Noise",
+    "Poisson",
     "Quantise",
     "Resize",
     "SimulatedJpeg",
+    "level_of",
+    "nearest",
 ]

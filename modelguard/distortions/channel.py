@@ -146,6 +146,25 @@ class Noise(nn.Module):
         return f"sigma={self.sigma}"
 
 
+class Poisson(nn.Module):
+    """Shot noise: each 8-bit grey level is the mean of a Poisson draw; then clamping to [0, 1].
+
+    Args:
+        seed: of the sequence of draws, which is the same on every device; each call draws anew.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the noisy image; passes no gradients."""
+        check_images(image)
+        means = 255 * image.detach().float().clamp(0, 1).cpu()
+        noisy = torch.poisson(means, generator=self.generator) / 255
+        return noisy.clamp(0, 1).to(image.device, image.dtype)
+
+
 class Blur(nn.Module):
     """Gaussian blur; the image is mirrored at its borders.
 

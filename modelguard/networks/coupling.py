@@ -9,19 +9,20 @@ from torch import Tensor, nn
 class DenseBlock(nn.Module):
     """3x3 convolutions of which each sees all earlier features (Huang et al., CVPR 2017); the last is linear.
 
-    Shapes: (B, channels, H, W) to the same.
+    Shapes: (B, channels, H, W) to (B, outputs, H, W).
 
     Args:
-        channels: in and out.
+        channels: that come in.
         growth: features a convolution adds.
         layers: convolutions, the last among them.
+        outputs: channels that go out; by default as many as come in.
     """
 
-    def __init__(self, channels: int, growth: int = 32, layers: int = 5) -> None:
+    def __init__(self, channels: int, growth: int = 32, layers: int = 5, outputs: int | None = None) -> None:
         super().__init__()
         widths = [channels + growth * i for i in range(layers)]
         self.hidden = nn.ModuleList(nn.Conv2d(width, growth, 3, padding=1) for width in widths[:-1])
-        self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.last = nn.Conv2d(widths[-1], outputs or channels, 3, padding=1)
         for layer in [*self.hidden, self.last]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
@@ -31,12 +32,17 @@ class DenseBlock(nn.Module):
             self.last.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features as many as came in."""
+        """Return the features."""
         features = [x]
         for layer in self.hidden:
             features.append(nn.functional.leaky_relu(layer(torch.cat(features, 1)), 0.01))
         output: Tensor = self.last(torch.cat(features, 1))
         return output
+
+
+def log_scale(raw: Tensor, limit: float) -> Tensor:
+    """Return the bounded, centred log-scale of a coupling, fp32 in (-limit, limit), 0 at 0."""
+    return limit * torch.tanh(raw.float() / 2)  # a sigmoid, centred
 
 
 class Coupling(nn.Module):
@@ -60,7 +66,7 @@ class Coupling(nn.Module):
         self.limit = limit
 
     def _log_scale(self, image: Tensor) -> Tensor:
-        return self.limit * torch.tanh(self.rho(image).float() / 2)  # a sigmoid, centred
+        return log_scale(self.rho(image), self.limit)
 
     def forward(self, image: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
         """Return both branches after the block, fp32."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modelguard.errors import InputError
 from modelguard.networks.coupling import Coupling
-from modelguard.networks.haar import haar, inverse_haar
+from modelguard.networks.haar import analyse, synthesise
 from modelguard.networks.senet import InverseProcessor, MessageProcessor
 
 
@@ -87,16 +87,11 @@ class DBMarkNet(nn.Module):
 
     def analyse(self, image: Tensor) -> Tensor:
         """Return the wavelet bands of images, fp32 (B, bands, side/scale, side/scale)."""
-        bands = 2 * image - 1
-        for _ in range(self.sizes.levels):
-            bands = haar(bands)
-        return bands
+        return analyse(image, self.sizes.levels)
 
     def synthesise(self, bands: Tensor) -> Tensor:
         """Return the images of wavelet bands."""
-        for _ in range(self.sizes.levels):
-            bands = inverse_haar(bands)
-        return (bands + 1) / 2
+        return synthesise(bands, self.sizes.levels)
 
     def embed(self, image: Tensor, bits: Tensor) -> Tensor:
         """Return `image` with `bits`, (B, L) of 0 and 1, in it."""

@@ -40,3 +40,18 @@ def inverse_haar(bands: Tensor) -> Tensor:
     d = coarse - horizontal - vertical + diagonal
     top, bottom = torch.stack([a, b], -1).flatten(-2), torch.stack([c, d], -1).flatten(-2)
     return torch.stack([top, bottom], -2).flatten(-3, -2) / 2
+
+
+def analyse(image: Tensor, levels: int) -> Tensor:
+    """Return the bands of (B, C, H, W) in [0, 1], first brought to [-1, 1], after `levels` transforms."""
+    bands = 2 * image - 1
+    for _ in range(levels):
+        bands = haar(bands)
+    return bands
+
+
+def synthesise(bands: Tensor, levels: int) -> Tensor:
+    """Return the image whose bands `analyse` gives, unclamped."""
+    for _ in range(levels):
+        bands = inverse_haar(bands)
+    return (bands + 1) / 2

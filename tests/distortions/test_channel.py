@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor, nn
 
-from modelguard.distortions import Blur, Grey, Jpeg, Median, Noise, Quantise, Resize
+from modelguard.distortions import Blur, Grey, Jpeg, Median, Noise, Poisson, Quantise, Resize
 from modelguard.errors import InputError
 
 few = settings(max_examples=25, deadline=None)
@@ -24,6 +24,7 @@ distortions = st.one_of(
     st.builds(Jpeg, st.integers(1, 100), st.sampled_from(["4:4:4", "4:2:2", "4:2:0"])),
     st.builds(Resize, st.floats(0.01, 1)),
     st.builds(Noise, st.floats(0, 100), st.integers(0, 9)),
+    st.builds(Poisson, st.integers(0, 9)),
     st.builds(Blur, st.floats(0.1, 8)),
     st.builds(Median, st.sampled_from([1, 3, 5])),
 )
@@ -220,3 +221,14 @@ def test_a_median_takes_single_dots_away_and_leaves_edges() -> None:
 def test_a_median_is_that_of_its_window() -> None:
     image = torch.rand(2, 3, 7, 9)
     assert Median(5)(image)[1, 2, 3, 4] == image[1, 2, 1:6, 2:7].median()
+
+
+def test_shot_noise_grows_with_the_light_and_is_drawn_anew() -> None:
+    levels = torch.tensor([0.0, 0.1, 0.4]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    noise = Poisson(3)
+    first, second = noise(levels), noise(levels)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, Poisson(3)(levels))
+    torch.testing.assert_close(first.mean((0, 2, 3)), levels[0, :, 0, 0], atol=0.005, rtol=0)
+    spread = (255 * levels[0, :, 0, 0]).sqrt() / 255
+    torch.testing.assert_close(first.std((0, 2, 3)), spread, atol=0.002, rtol=0)

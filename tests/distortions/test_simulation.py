@@ -92,3 +92,23 @@ def test_simulated_jpeg_is_the_same_in_bf16_training() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         trained = distortion(image)
     assert torch.equal(trained, distortion(image))
+
+
+def test_soft_rounding_is_near_rounding_and_has_a_gradient() -> None:
+    from modelguard.distortions.simulation import soft_round
+
+    x = torch.linspace(-3, 3, 601, requires_grad=True)
+    near_a_whole = (x - x.round()).abs() < 0.35
+    for rounding in ("cubic", "fourier"):
+        rounded = soft_round(x, rounding)  # type: ignore[arg-type]
+        assert (rounded - x.round())[near_a_whole].abs().max() < 0.1
+        (gradient,) = torch.autograd.grad(rounded.sum(), x)
+        assert gradient.abs().max() > 0.5
+    with pytest.raises(InputError, match="rounding: 'nearest'"):
+        SimulatedJpeg(50, rounding="nearest")  # type: ignore[arg-type]
+
+
+def test_jpeg_with_fourier_rounding_is_near_the_real_one(make_photo: Callable[..., Tensor]) -> None:
+    image = make_photo(4, 3, 48, 40)[None]
+    real, simulated = Jpeg(50)(image), SimulatedJpeg(50, rounding="fourier")(image)
+    assert (simulated - real).pow(2).mean() < 0.5 * (real - image).pow(2).mean()

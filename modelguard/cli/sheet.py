@@ -1,0 +1,51 @@
+"""Pictures side by side with a title and a remark each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelguard._files import atomic_write_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Tile = tuple[str, str, Image.Image]
+
+SIDE, GAP, CAPTION = 256, 14, 46
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def draw_sheet(
+    path: Path, tiles: Sequence[Tile], columns: int | None = None, *, overwrite: bool = False
+) -> None:
+    """Draw tiles of (title, remark, picture) in rows, each fitted to a square.
+
+    Args:
+        path: of the PNG.
+        tiles: small pictures are enlarged without smoothing.
+        columns: of a row; by default all in one.
+        overwrite: replace an existing file.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = columns or len(tiles)
+    rows = -(-len(tiles) // columns)
+    width, height = columns * (SIDE + GAP) + GAP, rows * (SIDE + CAPTION + GAP) + GAP
+    sheet = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(17), ImageFont.load_default(14)
+    for number, (title, remark, picture) in enumerate(tiles):
+        left = GAP + number % columns * (SIDE + GAP)
+        top = GAP + number // columns * (SIDE + CAPTION + GAP)
+        pen.text((left, top), title, INK, large)
+        pen.text((left, top + 22), remark, INK, small)
+        scale = SIDE / max(picture.size)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+        sheet.paste(picture.convert("RGB").resize(size, how), (left, top + CAPTION))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    atomic_write_bytes(path, buffer.getvalue(), overwrite=overwrite)

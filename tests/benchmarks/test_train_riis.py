@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from modelguard import photos
+from modelguard.benchmarks import publish_riis, riis, train_riis
+from modelguard.benchmarks.train_riis import (
+    SETTINGS,
+    TESTED,
+    Groups,
+    Weights,
+    any_distortion,
+    each_through,
+    hiding,
+    in_training,
+    losses,
+)
+from modelguard.codecs import RIIS
+from modelguard.distortions import Jpeg, Noise, Poisson, Quantise, level_of
+from modelguard.errors import InputError
+from modelguard.networks.riis import Passed, RIISNet, RIISSizes
+from modelguard.training import TrainConfig, fit
+
+TINY = Path(__file__).parents[1] / "codecs" / "tiny-riis.safetensors"
+SIZES = RIISSizes(blocks=2, growth=6, layers=2, projection=1, features=4, enhancement=3, width=6)
+
+
+def app(main: Callable[..., None]) -> Callable[..., str]:
+    import typer
+
+    one = typer.Typer()
+    one.command()(main)
+
+    def run(*words: object) -> str:
+        result = CliRunner().invoke(one, list(map(str, words)), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+def passed(host: Tensor, secrets: Tensor) -> Passed:
+    """What a net gives that errs by .1, .2, .3 and .4 in container, restored, host and secrets."""
+    z = torch.full((len(host), 12, 4, 4), 2.0)
+    return Passed(host + 0.1, z, torch.full((len(host),), 0.5), host + 0.3, host + 0.3, secrets + 0.4, z, z)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_losses_are_those_of_the_paper_with_the_stated_reductions(count: int) -> None:
+    host, secrets = torch.rand(2, 3, 8, 8), torch.rand(2, count, 3, 8, 8)
+    made = passed(host, secrets)
+    parts = {name: float(value) for name, value in losses(made, host, secrets).items()}
+    assert parts["revealing"] == pytest.approx(count * 0.16 + 0.09, rel=1e-4)
+    spectrum = torch.fft.fft2(made.container - host, norm="ortho").abs().square().mean()
+    assert parts["container"] == pytest.approx(0.01 + float(spectrum), rel=1e-4)
+    assert parts["enhancement"] == pytest.approx(0.04, rel=1e-4)
+    assert parts["likelihood"] == pytest.approx(2.0**2 / 2 - 0.5, rel=1e-4)
+
+
+def test_the_weight_of_the_container_grows_and_the_inspector_is_asked_about_both() -> None:
+    class Net(nn.Module):
+        def forward(
+            self, host: Tensor, secrets: Tensor, distort: Callable[[Tensor], Tensor], level: Tensor
+        ) -> Passed:
+            zeros = torch.zeros(len(host), 4)
+            return Passed(host + 0.1, zeros, zeros[:, 0], host + 0.1, host, secrets, zeros, zeros)
+
+    step, found = hiding(Quantise, Weights(container=16.0)), []
+    for progress in (0.0, 0.2, 0.4, 0.9):
+        batch = (torch.rand(4, 2, 3, 8, 8), torch.full((4,), progress))
+        scalars = step(Net(), batch, lambda loss: None)
+        assert float(scalars["judging"]) == pytest.approx(torch.tensor(2.0).log().item(), rel=1e-4)
+        found.append((float(scalars["loss"]) - 0.01 * float(scalars["judging"])) / 0.02)
+    assert found == pytest.approx([0.5, 0.5 * 32**0.5, 16, 16], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_draws_what_passes_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    drawn = [SETTINGS[name].draw() for _ in range(4)]
+    images = (0.2 + 0.6 * torch.rand(4, 3, 16, 16)).requires_grad_()
+    answer = each_through([in_training(one) for one in drawn], images)
+    assert answer.shape == images.shape
+    answer.square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_levels_are_drawn_over_the_whole_range_and_noise_anew() -> None:
+    torch.manual_seed(0)
+    drawn = [any_distortion() for _ in range(300)]
+    sigmas = [one.sigma for one in drawn if isinstance(one, Noise)]
+    qualities = [one.quality for one in drawn if isinstance(one, Jpeg)]
+    assert min(sigmas) < 2
+    assert max(sigmas) > 10
+    assert min(qualities) < 42
+    assert max(qualities) > 90
+    assert 30 < sum(isinstance(one, Quantise) for one in drawn) < 100
+    assert sum(isinstance(one, Poisson) for one in drawn) > 20
+    assert torch.stack([level_of(one) for one in drawn]).max() < 1.3
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    for one in (Noise(5), Poisson()):
+        assert not torch.equal(in_training(one)(grey), in_training(one)(grey))
+    names = {type(in_training(Jpeg(50))).__name__ for _ in range(20)}
+    assert names == {"ForwardASL", "SimulatedJpeg"}
+
+
+def test_groups_are_hosts_with_other_secrets_and_repeat() -> None:
+    groups = Groups(photos.load(3), 2, 32, 10, 0)
+    pictures, progress = groups[5]
+    assert pictures.shape == (3, 3, 32, 32)
+    assert progress == 0.5
+    assert torch.equal(groups[5][0], pictures)
+    assert not torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(groups[6][0], pictures)
+
+
+def test_the_error_of_the_secret_falls() -> None:
+    torch.manual_seed(0)
+    net, batch, steps = RIISNet(SIZES), 4, 24
+    groups = Groups(photos.load(3), 1, 16, 10 * steps * batch, 0)
+    some = torch.stack([groups[n][0] for n in range(8)])
+    net.initialise(some[:, 0], some[:, 1:])
+    errors: list[float] = []
+    step = hiding(Quantise, Weights(container=1.0))
+
+    def watched(*args: object) -> dict[str, Tensor]:
+        scalars = step(*args)  # type: ignore[arg-type]
+        errors.append(float(scalars["secret"].detach()))
+        return scalars
+
+    fit(net, groups, watched, TrainConfig(steps, batch, lr=8e-3, warmup=5, spike=1000.0))
+    assert sum(errors[-6:]) < 0.6 * sum(errors[:6])
+
+
+def test_a_run_of_two_stages_resumes_and_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (train_riis, publish_riis):
+        monkeypatch.setattr(module, "held_out", partial(train_riis.held_out, side=32, limit=1))
+    run = tmp_path / "run"
+    sizes = ("--blocks", 1, "--growth", 3, "--layers", 2, "--side", 16, "--no-cem")
+    options = (*sizes, "--batch", 2, "--every", 1, "--run", run, "--data", photos.FOLDER)
+    train = app(train_riis.main)
+    train("sigma-10", *options, "--steps", 2)
+    rows = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert set(rows[0]["secret"]) == set(rows[0]["blind"]) == set(TESTED)
+    for words in (("--steps", 2), ("--steps", 2, "--no-dgm", "--resume")):
+        with pytest.raises(InputError, match=f"run: {run} holds a run"):
+            train("sigma-10", *options, *words)
+    (run / "second" / "checkpoint.safetensors").unlink()  # as if cut off between the stages
+    train("sigma-10", *options, "--steps", 2, "--resume")
+    again = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert again == [*rows, rows[-1]]
+
+    app(publish_riis.main)(run, "--name", "mine", "--out", tmp_path)
+    card = json.loads((tmp_path / "riis-mine.json").read_text())
+    assert (card["steps"], card["setting"]) == (2, "sigma-10")
+    assert card["sizes"]["decoupled"]
+    codec = RIIS.from_pretrained(tmp_path / "riis-mine.safetensors")
+    assert (codec.name, codec.capacity) == ("mine", 1)
+    assert codec.net.revealing is not None
+
+
+def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelguard.benchmarks.tables import render
+
+    monkeypatch.setattr(riis, "CURVE", {name: riis.CURVE[name] for name in ("sigma 4", "JPEG 50")})
+
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "Few").symlink_to(photos.FOLDER)
+    words = ("--tests", tmp_path / "tests", "--set", "Few", "--codec", TINY, "--limit", 3, "--side", 64)
+    app(riis.main)(*words, "--no-speed", "--out", tmp_path)
+    result = json.loads((tmp_path / "riis-tiny.json").read_text())["results"]
+    few = result["sets"]["Few"]
+    assert few["images"] == 3
+    assert few["container"] > 18
+    assert few["unrounded"]["container"] == pytest.approx(few["container"], abs=1)
+    assert 25 < few["least_bits"]["container"] < 40
+    assert few["least_bits"]["secret"]["JPEG 40"] < few["least_bits"]["secret"]["clean"] - 5
+    assert few["seams"]["mean_levels"] < 2
+    assert f"| tiny | Few | secret, JPEG 80 |  | {few['secret']['JPEG 80']:.2f} |" in render("riis", tmp_path)
+    assert "| tiny | Few | guessed |" in render("riis-curve", tmp_path)
+    assert 0 < few["locating"]["8 bits"]["overlap"]["20%"] <= 1
+    assert "| tiny | Few | JPEG 80 | 5% 0" in render("riis-locating", tmp_path)
+    assert "| tiny | Few | sigma 10 |" in render("riis-score", tmp_path)
+
+
+def test_the_cost_is_listed_by_size() -> None:
+    rows = riis.cost(RIIS.from_pretrained(TINY), [64, 32])
+    assert [row["side"] for row in rows] == [32, 64]
+    assert all(row["peak_megabytes"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [(("nonsense",), "setting"), (("clean-1", "--side", 20), "side"), (("clean-1",), "data")],
+)
+def test_bad_settings_are_named_before_any_work(tmp_path: Path, words: tuple[object, ...], part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        app(train_riis.main)(*words, "--data", tmp_path, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
