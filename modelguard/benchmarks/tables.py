@@ -5,6 +5,7 @@ A table stands between `<!-- table:NAME -->` and `<!-- /table -->`; one not meas
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -631,10 +632,17 @@ def _each(results: list[Result]) -> list[Result]:
             joined[same] = {**facts, "host": name}
             continue
         first = joined[same]
-        first["host"] = _known(name)
+        first["host"] = _shared(first["host"], name)
         for part in ("fidelity", "attacks"):
             first[part] = [*first[part], *facts[part]]
     return list(joined.values())
+
+
+def _shared(one: str, other: str) -> str:
+    """Return the words that both names begin with."""
+    pairs = zip(one.split("-"), other.split("-"), strict=False)
+    words = itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)
+    return "-".join(word for word, _ in words)
 
 
 def _known(name: str) -> str:

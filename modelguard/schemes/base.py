@@ -124,13 +124,14 @@ class PhotoReader(Reader, Protocol):
         ...
 
 
-def probe(model: nn.Module, image: Tensor, trained: bool = True) -> Contract:
+def probe(model: nn.Module, image: Tensor, trained: bool = True, ordinary: bool = True) -> Contract:
     """Ask the model once and return what it takes and gives.
 
     Args:
         model: used in evaluation mode and put back.
         image: (C, H, W) in [0, 1].
         trained: whether its weights will be changed, so that it must have some.
+        ordinary: whether it is meant for such images, and must answer in [0, 1].
 
     Raises:
         ModelContractError: it has no parameters, is not on one device, fails, changes shape in another way
@@ -173,7 +174,7 @@ def probe(model: nn.Module, image: Tensor, trained: bool = True) -> Contract:
         raise ModelContractError(
             "model: its answer holds NaN or infinity", "check its weights and its input range"
         )
-    if ((answer < -0.2) | (answer > 1.2)).float().mean() > 0.2:  # 0..255, or -1..1
+    if ordinary and ((answer < -0.2) | (answer > 1.2)).float().mean() > 0.2:  # 0..255, or -1..1
         low, high = float(answer.min()), float(answer.max())
         raise ModelContractError(
             f"model: it answers an image in [0, 1] with values from {low:.4g} to {high:.4g}",

@@ -103,8 +103,8 @@ class TriggerKey:
         host.eval()
         data = Patches(images, task, self.patch, 2**31, self.seed)
         objective = MarkObjective(self, key, copy.deepcopy(host))
-        for image in (data[0][0], objective.query(torch.arange(self.per_query))[0]):
-            probe(host, image)
+        probe(host, data[0][0])
+        probe(host, objective.query(torch.arange(self.per_query))[0], ordinary=False)
         config = TrainConfig(
             steps=self.steps,
             batch=self.batch,

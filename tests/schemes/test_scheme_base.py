@@ -70,6 +70,13 @@ def test_answers_may_leave_the_range_a_little() -> None:
         assert probe(model, torch.rand(1, 16, 16)) == Contract(1, 1)
 
 
+def test_answers_to_images_that_a_model_is_not_meant_for_may_be_anything() -> None:
+    wild = Wrong(lambda x: 7 * x - 3)
+    assert probe(wild, torch.rand(1, 16, 16), ordinary=False) == Contract(1, 1)
+    with pytest.raises(ModelContractError, match="NaN"):
+        probe(Wrong(lambda x: x / 0), torch.rand(1, 16, 16), ordinary=False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_model_is_asked_in_its_precision(dtype: torch.dtype) -> None:
     assert probe(DnCNN(3, 1, 4).to(dtype), torch.rand(1, 16, 16)) == Contract(1, 1)
