@@ -35,7 +35,7 @@ results.json                       all figures
 
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for evidence and picture.")] = Path("modelguard-demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps; a real mark takes twice as many.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps; a real mark takes twice as many.")] = 350,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
 ) -> int:
     """Protect a denoiser, steal it three ways, catch the thefts, spare two innocents, and sign the evidence.
