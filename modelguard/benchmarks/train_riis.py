@@ -23,7 +23,7 @@ from modelguard.distortions import ForwardASL, Jpeg, Noise, Poisson, Quantise, S
 from modelguard.errors import InputError
 from modelguard.networks import evaluating
 from modelguard.networks.riis import Passed, RIISNet, RIISSizes
-from modelguard.training import Backward, Objective, TrainConfig, fit
+from modelguard.training import Backward, Objective, Optimiser, TrainConfig, fit
 
 FIRST, SECOND = "first", "second"  # folders of the stages in a run
 LIGHT = RIISSizes(levels=2, growth=32, layers=3)
@@ -238,7 +238,8 @@ def main(
     steps: Annotated[int, typer.Option(help="of both stages together")] = 8000,
     batch: Annotated[int, typer.Option()] = 8,
     side: Annotated[int, typer.Option(help="of the patches, px, a multiple of 8")] = 96,
-    lr: Annotated[float, typer.Option(help="peak rate of Adam")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="peak learning rate")] = 5e-4,
+    optimiser: Annotated[Optimiser, typer.Option()] = "adam",
     container: Annotated[float, typer.Option(help="weight of the container in the loss")] = 16.0,
     blocks: Annotated[int | None, typer.Option(help="flow blocks")] = None,
     growth: Annotated[int | None, typer.Option(help="of the dense sub-nets")] = None,
@@ -281,7 +282,16 @@ def main(
     run = run or Path("runs") / f"riis-{setting}"
     first = steps - steps // 2 if two_stages else steps
     rates = [lr, lr / 2, lr / 100] if two_stages else [lr, lr / 100]
-    config = TrainConfig(first, batch, lr, rates[1], seed=seed, checkpoint_every=every, rollbacks=10)
+    config = TrainConfig(
+        first,
+        batch,
+        lr,
+        rates[1],
+        seed=seed,
+        checkpoint_every=every,
+        rollbacks=10,
+        optimiser=optimiser,
+    )
     about = {
         "setting": setting,
         "sizes": asdict(replace(sizes, decoupled=two_stages)),
