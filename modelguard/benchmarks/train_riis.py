@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -19,7 +20,16 @@ from torch.utils.data import Dataset, Subset
 from modelguard import photos
 from modelguard.benchmarks.train_dbmark import claim
 from modelguard.datasets import ImageSet, Patches, to_uint8
-from modelguard.distortions import ForwardASL, Jpeg, Noise, Poisson, Quantise, SimulatedJpeg, level_of
+from modelguard.distortions import (
+    ForwardASL,
+    Jpeg,
+    Noise,
+    Poisson,
+    PrintAndPhoto,
+    Quantise,
+    SimulatedJpeg,
+    level_of,
+)
 from modelguard.errors import InputError
 from modelguard.networks import evaluating
 from modelguard.networks.riis import Passed, RIISNet, RIISSizes
@@ -36,8 +46,9 @@ TESTED: dict[str, Callable[[], nn.Module]] = {
     "JPEG 40": partial(Jpeg, 40),
     "JPEG 80": partial(Jpeg, 80),
     "JPEG 90": partial(Jpeg, 90),
+    "photo": PrintAndPhoto,
 }
-"""The distortions of Tables 1 and 3; each call makes one that draws the same noise."""
+"""The distortions of Tables 1 and 3, and a photo of a print; each call makes one that draws the same."""
 
 
 def any_distortion() -> nn.Module:
@@ -103,6 +114,10 @@ def in_training(distortion: nn.Module) -> nn.Module:
     if isinstance(distortion, Jpeg):
         simulated = SimulatedJpeg(distortion.quality, distortion.subsampling, rounding="fourier")
         return simulated if seed % 2 else ForwardASL(distortion)
+    if isinstance(distortion, PrintAndPhoto):
+        fresh = copy.copy(distortion)
+        fresh.generator = torch.Generator().manual_seed(seed)
+        return fresh
     return nn.Identity()  # saved in 8 bits like all
 
 

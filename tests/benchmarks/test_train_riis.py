@@ -200,7 +200,7 @@ def test_the_benchmark_writes_what_the_tables_read(
 
     monkeypatch.setattr(riis, "CURVE", {name: riis.CURVE[name] for name in ("sigma 4", "JPEG 50")})
     words = ("--tests", folder, "--set", "Few", "--codec", TINY, "--limit", 3, "--side", 64)
-    app(riis.main)(*words, "--no-speed", "--out", tmp_path)
+    app(riis.main)(*words, "--trials", 1, "--no-speed", "--out", tmp_path)
     result = json.loads((tmp_path / "riis-tiny.json").read_text())["results"]
     few = result["sets"]["Few"]
     assert few["images"] == 3
@@ -214,6 +214,8 @@ def test_the_benchmark_writes_what_the_tables_read(
     assert 0 < few["locating"]["8 bits"]["overlap"]["20%"] <= 1
     assert "| tiny | Few | JPEG 80 | 5% 0" in render("riis-locating", tmp_path)
     assert "| tiny | Few | sigma 10 |" in render("riis-score", tmp_path)
+    assert "| tiny | Few | 1 | " in render("riis-photographing", tmp_path)
+    assert f"| tiny | Few | {few['colouring']['grey']:.4g} |" in render("riis-colouring", tmp_path)
 
 
 def test_the_cost_is_listed_by_size() -> None:
