@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
@@ -68,10 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     codec = mg.RIIS.from_pretrained(given.codec)
     host, secret = (Image.open(path).convert("RGB") for path in (given.host, given.secret))
-    with torch.inference_mode():
-        print(f"{edit(codec, host, secret, given.out):.0%} is marked as edited")
-        print(f"the QR code says {photograph(codec, host, 'MODELGUARD', given.out)}")
-        decolour(codec, host, given.out)
+    print(f"{edit(codec, host, secret, given.out):.0%} is marked as edited")
+    print(f"the QR code says {photograph(codec, host, 'MODELGUARD', given.out)}")
+    decolour(codec, host, given.out)
 
 
 if __name__ == "__main__":
