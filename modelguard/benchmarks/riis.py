@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from modelguard.benchmarks import hosts, record
+from modelguard.benchmarks.riis_applications import colouring, locating, photographing
 from modelguard.benchmarks.train_riis import TESTED, held_out, psnr, validate
 from modelguard.codecs import RIIS
 from modelguard.codecs.tiles import tiled
 from modelguard.datasets import to_uint8
-from modelguard.distortions import Jpeg, Noise, Quantise
+from modelguard.distortions import Jpeg, Noise
 from modelguard.networks import evaluating
 from modelguard.networks.riis import RIISNet
 
@@ -108,45 +109,6 @@ def seams(net: RIISNet, groups: Tensor, tile: int, overlap: int) -> dict[str, fl
     }
 
 
-def locating(codec: RIIS, groups: Tensor, seed: int = 0) -> dict[str, Any]:
-    """Return how well rectangles pasted from other pictures are located, and false alarms where none is.
-
-    Args:
-        codec: that hides the secrets of each group.
-        groups: (B, 1 + S, 3, H, W), of three groups at least.
-        seed: of the places.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    height, width = groups.shape[-2:]
-    rows: dict[str, Any] = {}
-    for name, distortion in {"8 bits": Quantise(), "JPEG 80": Jpeg(80)}.items():
-        overlaps: dict[str, list[float]] = {f"{area:.0%}": [] for area in (0.05, 0.1, 0.2)}
-        alarms = []
-        for number, group in enumerate(groups):
-            host, *secrets = group
-            container = codec.hide(host, secrets)
-            untouched = distortion(container[None])[0]
-            alarms.append(codec.locate(untouched, secrets, distortion).share)
-            for label, found in overlaps.items():
-                part = float(label.rstrip("%")) / 100
-                sides = [round(extent * part**0.5) for extent in (height, width)]
-                top, left = (
-                    int(torch.randint(extent - side + 1, (), generator=generator))
-                    for extent, side in zip((height, width), sides, strict=True)
-                )
-                inside = torch.zeros(height, width, dtype=torch.bool)
-                inside[top : top + sides[0], left : left + sides[1]] = True
-                other = groups[(number + groups.shape[1]) % len(groups), 0]
-                edited = distortion(torch.where(inside, other, container)[None])[0]
-                mask = torch.from_numpy(codec.locate(edited, secrets, distortion).mask)
-                found.append(float((mask & inside).sum() / (mask | inside).sum()))
-        rows[name] = {
-            "overlap": {label: round(sum(found) / len(found), 4) for label, found in overlaps.items()},
-            "false_area": round(sum(alarms) / len(alarms), 4),
-        }
-    return rows
-
-
 def cost(codec: RIIS, sides: list[int]) -> list[dict[str, Any]]:
     """Return seconds and peak memory of hiding and revealing squares, in order of size."""
     rows: list[dict[str, Any]] = []
@@ -174,6 +136,7 @@ def main(
     sets: Annotated[list[str] | None, typer.Option("--set", help="default Kodak24, COCO_val2017")] = None,
     limit: Annotated[int, typer.Option(help="hosts of a set at most")] = 24,
     side: Annotated[int, typer.Option(help="of the centres that are used, px, a multiple of 8")] = 256,
+    trials: Annotated[int, typer.Option(help="QR codes that are photographed")] = 100,
     speed: Annotated[bool, typer.Option(help="also time squares of 512 and 2048 px")] = True,
     out: record.Out = Path("docs/results"),
 ) -> None:
@@ -198,6 +161,8 @@ def main(
             "curve": validate(loaded.net, groups, CURVE),
             "least_bits": baseline(groups),
             "locating": locating(loaded, groups),
+            "photographing": photographing(loaded, groups, trials),
+            "colouring": colouring(loaded, groups),
             "seams": seams(loaded.net, groups[:4], tile=side // 2, overlap=side // 8),
         }
     notes = f"centres of {side} px; 8 bits; each picture hides its successors in the set"

@@ -432,11 +432,27 @@ def riis_score(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 def riis_locating(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """How well edits are located by a known secret: intersection over union."""
-    header = ("weights", "set", "after", "IoU by edited area", "area marked without an edit")
+    header = ("weights", "set", "after", "IoU by edit", "area marked without an edit")
     return header, [
         (one["codec"], name, after, _plain(cells["overlap"]), f"{cells['false_area']:.1%}")
         for one, name, row in _riis_sets(results)
         for after, cells in row["locating"].items()
+    ]
+
+
+def riis_photographing(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How many QR codes are read from revealed secrets, and from those of photos."""
+    return ("weights", "set", "QR codes", "read as saved", "read from photos"), [
+        (one["codec"], name, *row["photographing"].values()) for one, name, row in _riis_sets(results)
+    ]
+
+
+def riis_colouring(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of pictures that look grey, and of the colours that come back."""
+    header = ("weights", "set", "looks grey, dB", "colours without it, dB", "colours by what happened, dB")
+    return header, [
+        (one["codec"], name, *(_plain(cell) for cell in row["colouring"].values()))
+        for one, name, row in _riis_sets(results)
     ]
 
 
@@ -549,6 +565,8 @@ TABLES = {
     "riis-curve": Table("riis-*.json", riis_curve, "riis"),
     "riis-score": Table("riis-*.json", riis_score, "riis"),
     "riis-locating": Table("riis-*.json", riis_locating, "riis"),
+    "riis-photographing": Table("riis-*.json", riis_photographing, "riis"),
+    "riis-colouring": Table("riis-*.json", riis_colouring, "riis"),
     "riis-cost": Table("riis-*.json", riis_cost, "riis"),
     "barrier": Table("barrier.json", barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barrier_cost, "barrier"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -19,11 +20,20 @@ from torch.utils.data import Dataset, Subset
 from modelguard import photos
 from modelguard.benchmarks.train_dbmark import claim
 from modelguard.datasets import ImageSet, Patches, to_uint8
-from modelguard.distortions import ForwardASL, Jpeg, Noise, Poisson, Quantise, SimulatedJpeg, level_of
+from modelguard.distortions import (
+    ForwardASL,
+    Jpeg,
+    Noise,
+    Poisson,
+    PrintAndPhoto,
+    Quantise,
+    SimulatedJpeg,
+    level_of,
+)
 from modelguard.errors import InputError
 from modelguard.networks import evaluating
 from modelguard.networks.riis import Passed, RIISNet, RIISSizes
-from modelguard.training import Backward, Objective, TrainConfig, fit
+from modelguard.training import Backward, Objective, Optimiser, TrainConfig, fit
 
 FIRST, SECOND = "first", "second"  # folders of the stages in a run
 LIGHT = RIISSizes(levels=2, growth=32, layers=3)
@@ -36,8 +46,9 @@ TESTED: dict[str, Callable[[], nn.Module]] = {
     "JPEG 40": partial(Jpeg, 40),
     "JPEG 80": partial(Jpeg, 80),
     "JPEG 90": partial(Jpeg, 90),
+    "photo": PrintAndPhoto,
 }
-"""The distortions of Tables 1 and 3; each call makes one that draws the same noise."""
+"""The distortions of Tables 1 and 3, and a photo of a print; each call makes one that draws the same."""
 
 
 def any_distortion() -> nn.Module:
@@ -103,6 +114,10 @@ def in_training(distortion: nn.Module) -> nn.Module:
     if isinstance(distortion, Jpeg):
         simulated = SimulatedJpeg(distortion.quality, distortion.subsampling, rounding="fourier")
         return simulated if seed % 2 else ForwardASL(distortion)
+    if isinstance(distortion, PrintAndPhoto):
+        fresh = copy.copy(distortion)
+        fresh.generator = torch.Generator().manual_seed(seed)
+        return fresh
     return nn.Identity()  # saved in 8 bits like all
 
 
@@ -238,7 +253,8 @@ def main(
     steps: Annotated[int, typer.Option(help="of both stages together")] = 8000,
     batch: Annotated[int, typer.Option()] = 8,
     side: Annotated[int, typer.Option(help="of the patches, px, a multiple of 8")] = 96,
-    lr: Annotated[float, typer.Option(help="peak rate of Adam")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="peak learning rate")] = 5e-4,
+    optimiser: Annotated[Optimiser, typer.Option()] = "adam",
     container: Annotated[float, typer.Option(help="weight of the container in the loss")] = 16.0,
     blocks: Annotated[int | None, typer.Option(help="flow blocks")] = None,
     growth: Annotated[int | None, typer.Option(help="of the dense sub-nets")] = None,
@@ -281,7 +297,16 @@ def main(
     run = run or Path("runs") / f"riis-{setting}"
     first = steps - steps // 2 if two_stages else steps
     rates = [lr, lr / 2, lr / 100] if two_stages else [lr, lr / 100]
-    config = TrainConfig(first, batch, lr, rates[1], seed=seed, checkpoint_every=every, rollbacks=10)
+    config = TrainConfig(
+        first,
+        batch,
+        lr,
+        rates[1],
+        seed=seed,
+        checkpoint_every=every,
+        rollbacks=10,
+        optimiser=optimiser,
+    )
     about = {
         "setting": setting,
         "sizes": asdict(replace(sizes, decoupled=two_stages)),

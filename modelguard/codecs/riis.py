@@ -17,7 +17,7 @@ from modelguard.codecs.pictures import Picture, like, opened
 from modelguard.codecs.pretrained import pretrained
 from modelguard.codecs.tiles import starts, tiled
 from modelguard.datasets import to_uint8
-from modelguard.distortions import level_of, nearest
+from modelguard.distortions import Grey, level_of, nearest
 from modelguard.errors import InputError
 from modelguard.networks import bicubic, device_of, evaluating
 from modelguard.networks.riis import RIISNet, RIISSizes
@@ -186,7 +186,8 @@ class RIIS:
 
         A place counts as edited where the revealed pictures differ from the known ones by more than 20 dB of
         PSNR allow, and by four times the median of the picture. So less than half of it may be edited, and
-        the secrets should have contrast everywhere: a flat grey one is revealed from nothing.
+        the secrets should have contrast everywhere: a flat grey one is revealed from nothing. What was moved
+        counts as edited: all that lies beyond a strip that was cut out or widened.
 
         Args:
             picture: see `reveal`; of the container's size and frame.
@@ -205,6 +206,27 @@ class RIIS:
         edited = (smooth > max(1e-2, 4 * float(smooth.median()))).float()
         mask = _mean_around(edited[None])[0] > 0.5
         return Located(mask.numpy(), smooth.numpy(), found.score)
+
+    def decolour(self, picture: Picture) -> Any:
+        """Return a picture that looks grey and carries its own colours: the host is its BT.601 luma.
+
+        It must stay RGB, whose channels are nearly equal: one saved as grey has lost what it carried.
+
+        Args:
+            picture: one RGB picture in any of the forms that `hide` takes.
+
+        Returns:
+            Its form and size; a PIL picture for a path.
+
+        Raises:
+            InputError: the picture cannot be used.
+        """
+        colour = _colour(picture, "picture")
+        return like(picture, to_uint8(self.hide(Grey()(colour), colour)))
+
+    def recolour(self, container: Picture, distortion: nn.Module | None = None) -> Any:
+        """Return the picture in colours that `decolour` was given; takes what `reveal` takes."""
+        return self.reveal(container, distortion).secrets[0]
 
     def _hidden(self, secrets: Picture | Sequence[Picture], size: tuple[int, int]) -> list[Tensor]:
         """Return pictures to hide as (1, 3, *size) in [0, 1]."""

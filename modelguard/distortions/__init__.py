@@ -1,8 +1,9 @@
-"""What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, and lost parts."""
+"""What happens to an image on its way: rounding, JPEG, resizing, noise, blur, median, lost parts, paper."""
 
 from modelguard.distortions.channel import Blur, Grey, Jpeg, Median, Noise, Poisson, Quantise, Resize
 from modelguard.distortions.levels import LEVELS, level_of, nearest
 from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout
+from modelguard.distortions.photographed import PrintAndPhoto, straightened
 from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "Median",
     "Noise",
     "Poisson",
+    "PrintAndPhoto",
     "Quantise",
     "Resize",
     "SimulatedJpeg",
     "level_of",
     "nearest",
+    "straightened",
 ]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modelguard.distortions.channel import Jpeg, Noise, Poisson, Quantise
+from modelguard.distortions.photographed import PrintAndPhoto
 from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
 from modelguard.errors import InputError
 
@@ -16,8 +17,11 @@ LEVELS = 3
 def level_of(distortion: nn.Module) -> Tensor:
     """Return the level of a distortion, fp32 (LEVELS,): sigma / 10, shot noise or not, (101 - quality) / 61.
 
+    Of `PrintAndPhoto` it is that of the middle of its ranges; blur and tilt have no number.
+
     Raises:
-        InputError: it is none of `Quantise`, `nn.Identity`, `Noise`, `Poisson`, `Jpeg` and `SimulatedJpeg`.
+        InputError: it is none of `Quantise`, `nn.Identity`, `Noise`, `Poisson`, `Jpeg`, `SimulatedJpeg` and
+            `PrintAndPhoto`.
     """
     if isinstance(distortion, ForwardASL):
         distortion = distortion.distortion
@@ -27,6 +31,8 @@ def level_of(distortion: nn.Module) -> Tensor:
         return torch.tensor([0.0, 1.0, 0.0])
     if isinstance(distortion, (Jpeg, SimulatedJpeg)):
         return torch.tensor([0.0, 0.0, (101 - distortion.quality) / 61])
+    if isinstance(distortion, PrintAndPhoto):
+        return torch.tensor([sum(distortion.noise) / 20, 0.0, (101 - sum(distortion.quality) / 2) / 61])
     if isinstance(distortion, (Quantise, nn.Identity)):
         return torch.zeros(LEVELS)
     raise InputError(

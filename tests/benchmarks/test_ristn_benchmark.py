@@ -105,7 +105,10 @@ def test_a_run_resumes_exactly_and_gives_weights(
     stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(train_ristn.SETTINGS, "tiny", TINY)
-    train, every = app(train_ristn.main), ("--batch", 1, "--side", 32, "--frames", 3, "--every", 2)
+    train, every = (
+        app(train_ristn.main),
+        ("--batch", 1, "--side", 32, "--frames", 3, "--every", 2, "--optimiser", "muon"),
+    )
     words = ("tiny", "--data", stills, "--valid", stills, *every, "--precision", "fp32")
     train(*words, "--run", tmp_path / "once", "--steps", 4)
     run = tmp_path / "twice"

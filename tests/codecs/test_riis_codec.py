@@ -159,6 +159,20 @@ def test_edits_are_located(codec: RIIS, pictures: list[Tensor], container: Tenso
         codec.locate(container, [])
 
 
+def test_colours_are_carried_by_what_looks_grey(codec: RIIS) -> None:
+    colour = pil(to_uint8(photos.load(3)[3][:, 64:160, 64:160]))  # coffee
+    container = codec.decolour(colour)
+    grey = colour.convert("L").convert("RGB")
+    assert (container.size, container.mode) == (colour.size, "RGB")
+    assert psnr(container, grey) > 15
+    assert psnr(container, codec.hide(grey, colour)) > 45
+    back = codec.recolour(container, Quantise())
+    assert psnr(back, colour) > psnr(back, grey)
+    assert np.array_equal(back, codec.reveal(container, Quantise()).secrets[0])
+    with pytest.raises(InputError, match="picture: a grey"):
+        codec.decolour(torch.zeros(1, 64, 64))
+
+
 @pytest.mark.parametrize(
     ("secrets", "part"),
     [
