@@ -55,6 +55,7 @@ class H264(nn.Module):
             stream = container.add_stream("libx264", rate=25)
             stream.height, stream.width = even.shape[2:]
             stream.pix_fmt, stream.options = "yuv420p", {"crf": str(self.crf)}
+            stream.codec_context.thread_count = 1  # so that equal clips become equal files
             for frame in even.permute(0, 2, 3, 1).contiguous().numpy():
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())

@@ -172,6 +172,4 @@ def test_a_camera_over_a_still_makes_the_same_strip_each_time() -> None:
     still = Filmed(Downscale(2), FRAMES, Motion(shift=0))
     shifted = still(clean, torch.Generator().manual_seed(8))[1].chunk(FRAMES, 1)
     assert shifted[1].shape == (3, 20, 20)
-    torch.testing.assert_close(
-        shifted[1], clean[:, :, 2:22], atol=1e-5, rtol=0
-    )  # the middle frame is the image itself
+    torch.testing.assert_close(shifted[1], clean[:, :, 2:22], atol=1e-5, rtol=0)
