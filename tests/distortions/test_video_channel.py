@@ -23,7 +23,7 @@ def test_h264_gives_the_clip_back_the_worse_the_higher_the_factor(make_photo: Ca
         assert torch.equal(coded[0], coded[1])
         errors.append(float((coded - clips).square().mean().sqrt()))
     assert 0 < errors[0] < errors[1] < errors[2] < 0.2
-    assert errors[0] < 0.03
+    assert errors[0] < 0.1  # colours in 4:2:0
     frames = H264(10)(clips)[0]
     apart = (frames[:, None] - clips[0][None]).square().mean((2, 3, 4))
     assert apart.argmin(1).tolist() == [0, 1, 2, 3]  # in order, none lost
