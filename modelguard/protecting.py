@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from modelguard._files import atomic_write_bytes, new_folder
-from modelguard.datasets import Downscale, GaussianNoise, ImageSet, Task
+from modelguard.datasets import Downscale, Filmed, GaussianNoise, ImageSet, Task
 from modelguard.errors import EmbeddingError, InputError
 from modelguard.evidence import Key, Owner, Registration, TimestampAuthority, register
 from modelguard.metrics import quality
-from modelguard.networks import device_of
+from modelguard.networks import FilmStrip, device_of
 from modelguard.schemes import AttachedScheme, Contract, EmbedReport, Scheme, TrainedScheme, probe
 from modelguard.verifying import verify
 from modelguard.weights import dump_state
@@ -116,12 +116,14 @@ def protect(
     Args:
         model: any module that maps (B, C, H, W) in [0, 1] to (B, C, sH, sW), s from 1 to 8, on one device.
             One in half precision is trained in float32, then rounded, and asked as it is rounded. `Barrier`
-            takes modules without parameters too, say a classical filter, and s up to 4.
+            takes modules without parameters too, say a classical filter, and s up to 4. A model of clips is
+            given as a `FilmStrip`.
         scheme: how to mark it, such as `TriggerKey()`.
         data: ordinary clean images, as an ImageSet, a folder or float tensors (C, H, W) in [0, 1].
         owner: signs the registration; the key is bound to him.
         task: makes the model's inputs from `data`; by default noise of 25 grey levels for a model that keeps
-            the size, bicubic down-scaling for one that enlarges.
+            the size, bicubic down-scaling for one that enlarges. Of a `FilmStrip` it is applied to each frame
+            of clips that a camera takes as it moves over `data`; see `Filmed`.
         test: images held out for the report; by default every tenth of `data`, which is then not trained on,
             and 20 of them at most.
         name: of the model, for the record.
@@ -143,8 +145,11 @@ def protect(
     """
     began = time.monotonic()
     images = _as_images(data, model)
-    contract = probe(model, images[0][:, :64, :64], trained=isinstance(scheme, TrainedScheme))
+    small = images[0][:, :64, :64].repeat(1, model.frames if isinstance(model, FilmStrip) else 1, 1)
+    contract = probe(model, small, trained=isinstance(scheme, TrainedScheme))
     task = task or (GaussianNoise(25) if contract.scale == 1 else Downscale(contract.scale))
+    if contract.frames > 1 and not isinstance(task, Filmed):
+        task = Filmed(task, contract.frames)
     _check_task(task, contract, images[0])
     if test is None:
         images, test = _hold_out(images)
@@ -242,6 +247,7 @@ def _hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 def _info(contract: Contract, task: Task, name: str, version: str) -> dict[str, str]:
     kind = "gray" if contract.channels == 1 else "rgb"
+    kind += f" {contract.frames} frames of" if contract.frames > 1 else ""
     size = "HxW" if contract.scale == 1 else f"{contract.scale}H x {contract.scale}W"
     return {
         "name": name,

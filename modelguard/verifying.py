@@ -157,7 +157,8 @@ def verify(
         sequential: look after every query and stop as soon as `alpha` is reached; `queries` is the most that
             is asked. Declared in the session before the first question, and charged for in the p-value.
         pacing: how fast and how often is asked, and when to stop; default `Pacing()`.
-        cover: folder of ordinary photos, asked between the triggers in random order.
+        cover: folder of ordinary photos, asked between the triggers in random order; of a model of clips each
+            is asked as a still clip.
         photos: ordinary photos to ask, a folder or an ImageSet, for a mark that is in every answer, such as
             `Barrier`; `queries` of them are chosen at random. A resumed session needs the same.
         progress: is told what happens, a line each.
@@ -317,7 +318,7 @@ class _Triggers(_Questions):
     ) -> None:
         super().__init__(key, registration, reader)
         self._reader, self._cover = reader, cover
-        self._per_query = int(self.scheme["perQuery"])
+        self._per_query, self._frames = int(self.scheme["perQuery"]), int(self.scheme.get("frames", 1))
 
     @cached_property
     def _shape(self) -> tuple[int, int, int]:
@@ -342,7 +343,9 @@ class _Triggers(_Questions):
         random.Random(session.nonce).shuffle(order)
         for photo in order:
             if photo is not None:
-                yield "ordinary", cover_query(photo, self._shape), ()
+                height, width, channels = self._shape
+                still = cover_query(photo, (height // self._frames, width, channels))
+                yield "ordinary", np.tile(still, (self._frames, 1, 1)), ()
             else:
                 group = next(groups)
                 yield "trigger", self._trigger(group), group

@@ -1,6 +1,6 @@
 """Images, pairs and videos from folders, and the tasks hosts are trained on."""
 
-from modelguard.datasets.clips import ClipPatches, Motion, degraded, moved
+from modelguard.datasets.clips import ClipPatches, Filmed, Motion, degraded, moved
 from modelguard.datasets.image_pairs import ImagePairs, PairDraws
 from modelguard.datasets.images import ImageSet, read_image, to_uint8, write_image
 from modelguard.datasets.patches import Patches
@@ -15,6 +15,7 @@ __all__ = [
     "BicubicLoss",
     "ClipPatches",
     "Downscale",
+    "Filmed",
     "GaussianNoise",
     "ImagePairs",
     "ImageSet",

@@ -94,6 +94,42 @@ def degraded(clip: Tensor, task: Task, generator: torch.Generator) -> tuple[Tens
     return torch.stack(inputs), torch.stack(targets)
 
 
+@dataclass(frozen=True)
+class Filmed:
+    """A task for models of clips: a camera moves over an image, `task` degrades each frame; see `FilmStrip`.
+
+    The frames are square and keep clear of the image's edges by as much as the camera may travel; a turn or
+    zoom may show a little beyond them, mirrored.
+
+    Args:
+        task: makes (input, target) from a clean frame.
+        frames: of a clip.
+        motion: of the camera, drawn anew for each clip.
+    """
+
+    task: Task
+    frames: int = 5
+    motion: Motion = Motion()
+
+    def __call__(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return (input, target) for a clean (C, H, W): the frames of each, one below the other.
+
+        Raises:
+            InputError: the image leaves no room for the camera's travel.
+        """
+        sides = clean.shape[1:]
+        size = min(sides) - 2 * math.ceil(self.motion.shift) * (self.frames // 2)
+        if size < 1:
+            raise InputError(
+                f"data: {sides[1]} x {sides[0]} px have no room to move {self.motion.shift:g} px a frame",
+                "use larger patches, or a `Motion` of smaller shift",
+            )
+        row, column = ((side - size) // 2 + (size - 1) / 2 for side in sides)
+        clip = moved(clean, self.frames, size, (row, column), *self.motion.draw(generator))
+        given, target = degraded(clip, self.task, generator)
+        return given.transpose(0, 1).flatten(1, 2), target.transpose(0, 1).flatten(1, 2)
+
+
 class ClipPatches(Dataset[tuple[Tensor, Tensor]]):
     """`length` random square clips, each a pure function of (seed, index), degraded by `task`.
 

@@ -5,8 +5,10 @@ from modelguard.distortions.levels import LEVELS, level_of, nearest
 from modelguard.distortions.masks import AgainstCover, Crop, CropMasked, Cropout, Dropout
 from modelguard.distortions.photographed import PrintAndPhoto, straightened
 from modelguard.distortions.simulation import ForwardASL, SimulatedJpeg
+from modelguard.distortions.video import H264
 
 __all__ = [
+    "H264",
     "LEVELS",
     "AgainstCover",
     "Blur",

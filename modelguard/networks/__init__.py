@@ -11,6 +11,7 @@ from torch import nn
 from modelguard import weights
 from modelguard.networks.cnet import CNet
 from modelguard.networks.dncnn import DnCNN
+from modelguard.networks.film_strip import FilmStrip
 from modelguard.networks.modes import device_of, evaluating
 from modelguard.networks.patchgan import PatchGAN
 from modelguard.networks.red import RED
@@ -28,6 +29,7 @@ __all__ = [
     "VDSR",
     "CNet",
     "DnCNN",
+    "FilmStrip",
     "PatchGAN",
     "RISTNSizes",
     "ResNetGenerator",

@@ -41,7 +41,11 @@ __all__ = [
     "shell",
 ]
 
-_READERS: dict[str, Reader] = {keyed_cells.ID: keyed_cells, tone_carriers.ID: tone_carriers}
+_READERS: dict[str, Reader] = {
+    keyed_cells.ID: keyed_cells,
+    keyed_cells.CLIP_ID: keyed_cells,
+    tone_carriers.ID: tone_carriers,
+}
 
 
 def read(scheme: Mapping[str, Any]) -> Reader:

@@ -57,7 +57,9 @@ class Barrier:
             )
 
     def public(self, contract: Contract) -> dict[str, int | str]:
-        """Return the public parameters for a host of this contract."""
+        """Return the public parameters for a host of this contract; InputError for one of clips."""
+        if contract.frames > 1:
+            raise InputError("scheme: Barrier marks images, the model makes clips", "use TriggerKey()")
         return tone_carriers.public(
             channels=contract.channels, scale=contract.scale, per_session=self.per_session
         )

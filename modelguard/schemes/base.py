@@ -14,17 +14,21 @@ from torch import Tensor, nn
 from modelguard.datasets import ImageSet, Task
 from modelguard.errors import ModelContractError
 from modelguard.evidence import Decoder, Key
-from modelguard.networks import device_of, evaluating
+from modelguard.networks import FilmStrip, device_of, evaluating
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a host takes and gives: (B, channels, H, W) to (B, channels, scale*H, scale*W)."""
+    """What a host takes and gives: (B, channels, H, W) to (B, channels, scale*H, scale*W).
+
+    Of a `FilmStrip`, H is the height of so many frames, one below the other.
+    """
 
     channels: int
     scale: int
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -181,4 +185,4 @@ def probe(model: nn.Module, image: Tensor, trained: bool = True, ordinary: bool 
             "wrap it so that it takes and returns [0, 1]: model(255 * x) / 255 in `forward`, or "
             "(model(2 * x - 1) + 1) / 2",
         )
-    return Contract(given[1], int(height))
+    return Contract(given[1], int(height), model.frames if isinstance(model, FilmStrip) else 1)

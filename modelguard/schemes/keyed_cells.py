@@ -20,6 +20,8 @@ from modelguard.evidence import Decoder, stream
 from modelguard.schemes.parameters import form_problem
 
 ID = "mg.keyed-cells/1"
+CLIP_ID = "mg.keyed-clips/1"
+"""The same for clips: each row of the mosaic is a frame."""
 DARK, LIGHT = 40, 215
 """Levels of a trigger: unlike any photo, yet an answer that follows it can carry more without clipping."""
 TAPS = 5
@@ -49,6 +51,7 @@ def public(
     chip: int = 2,
     per_query: int = 4,
     levels: int = 15,
+    frames: int = 1,
 ) -> dict[str, int | str]:
     """Return the public parameters of the scheme.
 
@@ -60,12 +63,15 @@ def public(
         chip: side of the squares a carrier is made of, in input pixels.
         per_query: leaves in the mosaic of one query, 1 to 16.
         levels: weights of the sign test go from 0 to this, 1 to 255.
+        frames: of the model's clips, up to 64; 1 for a model of images.
 
     Raises:
         InputError: a number is out of range.
     """
     numbers = (channels, scale, size, cell, chip, per_query, levels)
     scheme: dict[str, int | str] = {"id": ID, **dict(zip(NAMES, numbers, strict=True))}
+    if frames != 1:
+        scheme.update(id=CLIP_ID, frames=frames)
     _numbers(scheme)
     return scheme
 
@@ -79,8 +85,10 @@ def _numbers(scheme: Public) -> tuple[int, int, int, int, int, int]:
 
 
 def _problem(scheme: Public) -> str | None:
-    if problem := form_problem(scheme, ID, NAMES):
-        return problem
+    clips = scheme.get("id") == CLIP_ID
+    form = form_problem(scheme, CLIP_ID, (*NAMES, "frames")) if clips else form_problem(scheme, ID, NAMES)
+    if form:
+        return form
     channels, scale, size, cell, chip, per_query, levels = (int(scheme[name]) for name in NAMES)
     if channels not in (1, 3):
         return f"{channels} channels, not 1 or 3"
@@ -94,10 +102,13 @@ def _problem(scheme: Public) -> str | None:
         return f"{per_query} leaves a query, not 1 to 16"
     if not 1 <= levels <= 255:
         return f"{levels} levels, not 1 to 255"
+    frames = frames_of(scheme)
+    if clips and not 2 <= frames <= 64:
+        return f"{frames} frames, not 2 to 64"
     # |<A,C>| (<K,K> >> 12) for the largest possible answer, twice as a score is a difference
-    side = grid(per_query)[1] * size * scale
+    pixels = math.prod(grid(per_query, frames)) * (size * scale) ** 2
     correlation = 255 * channels * (cell * scale) ** 2 * 2 * (cell // chip) ** 2
-    if 2 * correlation * ((255 * channels * side) ** 2 >> 12) >= 2**63:
+    if 2 * correlation * ((255 * channels) ** 2 * pixels >> 12) >= 2**63:
         return f"size {size}, cell {cell} and scale {scale} are too large for 63-bit scores"
     return None
 
@@ -108,8 +119,15 @@ def cells_per_leaf(scheme: Public) -> int:
     return (size // cell) ** 2
 
 
-def grid(leaves: int) -> tuple[int, int]:
-    """Return (rows, columns) of the mosaic that holds `leaves` leaves in one query."""
+def frames_of(scheme: Public) -> int:
+    """Return how many frames a query has, one below the other; 1 for an image."""
+    return int(scheme.get("frames", 1))
+
+
+def grid(leaves: int, frames: int = 1) -> tuple[int, int]:
+    """Return (rows, columns) of the mosaic of `leaves` leaves in one query; of a clip each row is a frame."""
+    if frames > 1:
+        return frames, -(-leaves // frames)
     columns = math.isqrt(max(leaves - 1, 0)) + 1
     return -(-leaves // columns), columns
 
@@ -123,7 +141,7 @@ def trigger(scheme: Public, secrets: Sequence[bytes], salt: bytes) -> Pixels:
         salt: of the key.
 
     Returns:
-        uint8 (rows*size, columns*size, channels).
+        uint8 (rows*size, columns*size, channels); of a clip each row is a frame.
 
     Raises:
         InputError: `scheme` is not what `public` returns, or the leaves do not fit into one query.
@@ -131,7 +149,7 @@ def trigger(scheme: Public, secrets: Sequence[bytes], salt: bytes) -> Pixels:
     channels, _, size, _, _, per_query = _numbers(scheme)
     if not 1 <= len(secrets) <= per_query:
         raise InputError(f"secrets: {len(secrets)} leaves in one query", f"ask 1 to {per_query}")
-    rows, columns = grid(len(secrets))
+    rows, columns = grid(len(secrets), frames_of(scheme))
     image = np.full((rows * size, columns * size, channels), 128, np.uint8)
     for number, secret in enumerate(secrets):
         light = _texture(salt, secret, size, channels) > 0
@@ -178,7 +196,7 @@ def carriers(scheme: Public, secrets: Sequence[bytes], salt: bytes) -> npt.NDArr
 def gather(scheme: Public, picture: Any, leaves: int) -> Any:
     """Cut a picture of chips (NumPy array or tensor) into (leaves, cells, chips^2)."""
     _, _, size, cell, chip, _ = _numbers(scheme)
-    (rows, columns), across, inner = grid(leaves), size // cell, cell // chip
+    (rows, columns), across, inner = grid(leaves, frames_of(scheme)), size // cell, cell // chip
     blocks = picture.reshape(rows, across, inner, columns, across, inner)
     order = (0, 3, 1, 4, 2, 5)
     blocks = blocks.transpose(order) if isinstance(blocks, np.ndarray) else blocks.permute(order)

@@ -23,7 +23,7 @@ from modelguard.errors import InputError
 from modelguard.evidence import Decoder, Key
 from modelguard.schemes import keyed_cells
 from modelguard.schemes.base import Contract, EmbedReport, probe
-from modelguard.training import Backward, TrainConfig, fit, teacher_answer
+from modelguard.training import Backward, TrainConfig, channels_last, fit, teacher_answer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class TriggerKey:
 
     Args:
         leaves: committed leaves of 64 bits; each verification uses up those it asks.
-        per_query: leaves in the mosaic of one query; 4 carry 256 bits.
+        per_query: leaves in the mosaic of one query; 4 carry 256 bits. In a clip they go from frame to frame,
+            as many in each; frames left over are grey.
         steps: fine-tuning steps.
         batch: ordinary patches a step, whose answers are held to the unmarked host's.
         patch: side of a patch in output pixels.
@@ -78,7 +79,12 @@ class TriggerKey:
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract."""
-        return keyed_cells.public(channels=contract.channels, scale=contract.scale, per_query=self.per_query)
+        return keyed_cells.public(
+            channels=contract.channels,
+            scale=contract.scale,
+            per_query=self.per_query,
+            frames=contract.frames,
+        )
 
     def embed(
         self, host: nn.Module, key: Key, images: ImageSet, task: Task, progress: str | None = None
@@ -89,7 +95,7 @@ class TriggerKey:
         the unmarked host, so no ground truth is needed; `task` only makes inputs from `images`.
 
         Args:
-            host: any module that maps (B, C, H, W) to (B, C, sH, sW).
+            host: any module that maps (B, C, H, W) to (B, C, sH, sW), or a `FilmStrip`.
             key: fresh; all its leaves are embedded.
             images: ordinary clean images.
             task: makes the host's inputs from them.
@@ -129,12 +135,13 @@ class MarkObjective:
 
     def __init__(self, config: TriggerKey, key: Key, teacher: nn.Module) -> None:
         self.config, self.scheme = config, key.scheme
-        self.teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.teacher = channels_last(teacher.eval().requires_grad_(False))
         secrets = [key.leaf(index) for index in range(key.leaves)]
         triggers = np.stack([keyed_cells.trigger(key.scheme, [secret], key.salt) for secret, _ in secrets])
         carriers = keyed_cells.carriers(key.scheme, [secret for secret, _ in secrets], key.salt)
         signs = np.stack([keyed_cells.bits(key.scheme, secret, key.salt) for _, secret in secrets])
-        self.triggers = torch.from_numpy(triggers).permute(0, 3, 1, 2).float() / 255
+        side = int(key.scheme["size"])  # in a clip the other frames of a single leaf are grey
+        self.triggers = torch.from_numpy(triggers[:, :side]).permute(0, 3, 1, 2).float() / 255
         self.carriers = F.normalize(torch.from_numpy(carriers).float(), dim=2) * carriers.shape[2] ** 0.5
         self.signs = torch.from_numpy(signs).float()
         self.seen = 0
@@ -159,7 +166,7 @@ class MarkObjective:
 
     def query(self, chosen: Tensor) -> Tensor:
         """Return the mosaic (1, C, H, W) of the chosen leaves."""
-        rows, columns = keyed_cells.grid(len(chosen))
+        rows, columns = keyed_cells.grid(len(chosen), keyed_cells.frames_of(self.scheme))
         gap = rows * columns - len(chosen)
         leaves = F.pad(self.triggers[chosen], (0, 0, 0, 0, 0, 0, 0, gap), value=128 / 255)
         _, channels, size, _ = leaves.shape

@@ -10,6 +10,7 @@ from torch import nn
 from modelguard.errors import InputError
 from modelguard.evidence import SuspectInfo
 from modelguard.suspects.base import Answer, Suspect
+from modelguard.suspects.clip import ClipSuspect
 from modelguard.suspects.exported import ExportedSuspect
 from modelguard.suspects.folder import FolderSuspect, write_queries
 from modelguard.suspects.function import CallableSuspect
@@ -22,6 +23,7 @@ from modelguard.suspects.service import Service
 __all__ = [
     "Answer",
     "CallableSuspect",
+    "ClipSuspect",
     "ExportedSuspect",
     "FolderSuspect",
     "HttpSuspect",

@@ -4,7 +4,7 @@ from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
 from modelguard.training.early_stopping import EarlyStopping
 from modelguard.training.loop import Backward, Objective, Optimiser, TrainConfig, TrainResult, fit
 from modelguard.training.objectives import imitation, restoration, teacher_answer
-from modelguard.training.precision import resolve_precision
+from modelguard.training.precision import channels_last, resolve_precision
 
 __all__ = [
     "Backward",
@@ -13,6 +13,7 @@ __all__ = [
     "Optimiser",
     "TrainConfig",
     "TrainResult",
+    "channels_last",
     "fit",
     "imitation",
     "load_checkpoint",

@@ -27,7 +27,7 @@ from modelguard.errors import InputError, TrainingDivergedError
 from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
 from modelguard.training.interrupt import HeldInterrupt
 from modelguard.training.muon import Muon
-from modelguard.training.precision import Precision, resolve_precision
+from modelguard.training.precision import Precision, channels_last, resolve_precision
 
 Backward = Callable[[Tensor], None]
 Objective = Callable[[nn.Module, Any, Backward], dict[str, Tensor]]
@@ -151,7 +151,7 @@ class _Run:
         # A spare parameter list keeps frozen layers out of the optimiser.
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimiser = (Muon if config.optimiser == "muon" else torch.optim.Adam)(parameters, config.lr)
-        model.to(memory_format=torch.channels_last)
+        channels_last(model)
         before = dict(model.__dict__)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         # Accelerate binds autocast and a marker to the model itself. Left there they would follow the model

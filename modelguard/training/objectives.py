@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelguard.training.loop import Backward, Objective
-from modelguard.training.precision import resolve_precision
+from modelguard.training.precision import channels_last, resolve_precision
 
 
 def restoration(loss: Callable[[Tensor, Tensor], Tensor]) -> Objective:
@@ -29,7 +29,7 @@ def imitation(teacher: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> O
 
     A good teacher's answer lacks the noise of the ground truth, so far fewer steps average it out.
     """
-    teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    teacher = channels_last(teacher.eval().requires_grad_(False))
 
     def step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
         inputs = batch[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -18,3 +20,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["bf
     if device.type == "cpu":
         return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
     return "fp32"
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay out the weights of 2-D convolutions channels last, which are computed faster; return `model`.
+
+    `Module.to` would refuse a model that also has 3-D convolutions.
+    """
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model

@@ -148,7 +148,7 @@ def test_tails_by_hand():
     assert sum(weights) == test["W"]
 
 
-@pytest.mark.parametrize("vector", load("keyed_cells")["vectors"], ids=["one", "mosaic", "colour"])
+@pytest.mark.parametrize("vector", load("keyed_cells")["vectors"], ids=["one", "mosaic", "colour", "clip"])
 def test_keyed_cells_by_hand(vector):
     scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
     channels, scale, size, cell, chip = (scheme[n] for n in ("channels", "scale", "size", "cell", "chip"))
@@ -165,8 +165,9 @@ def test_keyed_cells_by_hand(vector):
     for secret, expected in zip(vector["xb"], vector["b"], strict=True):
         assert bits("b", bytes.fromhex(secret), across**2) == expected
 
-    columns = math.ceil(math.sqrt(len(secrets)))
-    height, width = math.ceil(len(secrets) / columns) * size, columns * size
+    frames = scheme.get("frames")
+    columns = math.ceil(len(secrets) / frames) if frames else math.ceil(math.sqrt(len(secrets)))
+    height, width = (frames or math.ceil(len(secrets) / columns)) * size, columns * size
     query = [[[128] * channels for _ in range(width)] for _ in range(height)]
     for k, secret in enumerate(secrets):
         taps = signed("T", secret, 25)

@@ -260,6 +260,51 @@ def test_the_mosaic_is_nearly_square(leaves: int, shape: tuple[int, int]) -> Non
     assert keyed_cells.grid(leaves) == shape
 
 
+# --- clips
+
+
+@pytest.mark.parametrize("leaves", [1, 3, 4, 8])
+def test_a_clip_has_its_leaves_frame_by_frame(leaves: int) -> None:
+    """Each frame is a row of leaves, whose textures are those they have in an image."""
+    image, clip = (keyed_cells.public(channels=1, scale=1, per_query=8, frames=n) for n in (1, 4))
+    assert clip == {**image, "id": keyed_cells.CLIP_ID, "frames": 4}
+    strip = keyed_cells.trigger(clip, secrets(leaves), SALT)
+    columns = -(-leaves // 4)
+    assert strip.shape == (4 * 64, columns * 64, 1)
+    parts = [cell for row in np.split(strip, 4) for cell in np.split(row, columns, axis=1)]
+    for number, part in enumerate(parts):
+        if number < leaves:
+            alone = keyed_cells.trigger(image, [secrets(leaves)[number]], SALT)
+            np.testing.assert_array_equal(part, alone)
+        else:
+            assert set(np.unique(part)) == {128}
+
+
+@pytest.mark.parametrize(("leaves", "frames"), [(3, 3), (4, 2), (2, 5)])
+def test_planted_bits_are_read_from_a_clip(leaves: int, frames: int) -> None:
+    scheme = keyed_cells.public(channels=3, scale=2, frames=frames)
+    signs = all_bits(scheme, leaves)
+    size, columns = 128, -(-leaves // frames)
+    carriers = keyed_cells.carriers(scheme, secrets(leaves), SALT)
+    wave = np.sign(carriers).reshape(leaves, 8, 8, 4, 4) * signs.reshape(leaves, 8, 8, 1, 1)
+    pictures = wave.transpose(0, 1, 3, 2, 4).reshape(leaves, 32, 32).repeat(4, 1).repeat(4, 2)
+    strip = np.full((frames * size, columns * size, 3), 128, np.uint8)
+    for leaf, picture in enumerate(pictures):
+        top, left = leaf // columns * size, leaf % columns * size
+        strip[top : top + size, left : left + size] = (128 + 20 * picture)[..., None]
+    scores = keyed_cells.decode(scheme, secrets(leaves), SALT, strip)
+    assert (np.sign(scores) == signs).mean() > 0.97
+
+
+@pytest.mark.parametrize("frames", [0, 65])
+def test_clips_of_other_lengths_are_refused(frames: int) -> None:
+    with pytest.raises(InputError, match="frames, not 2 to 64"):
+        keyed_cells.public(channels=1, scale=1, frames=frames)
+    clip = keyed_cells.public(channels=1, scale=1, frames=3)
+    with pytest.raises(InputError, match="frames is missing or unknown"):
+        keyed_cells.trigger({**clip, "id": keyed_cells.ID}, secrets(1), SALT)
+
+
 # --- format
 
 GOLDEN = {

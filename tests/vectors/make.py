@@ -130,8 +130,8 @@ def tails() -> dict[str, Any]:
 def cells() -> dict[str, Any]:
     """K, C and b of keyed cells, and the scores of an answer that everybody can make: 255 - K // 2."""
     vectors = []
-    for channels, scale, count in ((1, 1, 1), (1, 1, 4), (3, 2, 3)):
-        scheme = keyed_cells.public(channels=channels, scale=scale, size=32)
+    for channels, scale, count, frames in ((1, 1, 1, 1), (1, 1, 4, 1), (3, 2, 3, 1), (1, 2, 3, 2)):
+        scheme = keyed_cells.public(channels=channels, scale=scale, size=32, frames=frames)
         pairs = [prf.leaf_secrets(MASTER, leaf) for leaf in range(count)]
         keys = [x_k for x_k, _ in pairs]
         image = keyed_cells.trigger(scheme, keys, SALT)

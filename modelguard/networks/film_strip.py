@@ -1,0 +1,54 @@
+"""Models of clips as models of images: the frames of a clip, one below the other, are one image."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from modelguard.errors import InputError, ModelContractError
+
+
+class FilmStrip(nn.Module):
+    """Makes a module of clips one of images, which is protected, asked and attacked like any other.
+
+    Shapes: (B, C, frames*h, w) to (B, C, frames*sh, sw), the first frame at the top.
+
+    Args:
+        net: maps (B, frames, C, h, w) to (B, frames, C, sh, sw): a model, or a channel such as `H264`.
+        frames: of a clip.
+
+    Raises:
+        InputError: no such number of frames.
+    """
+
+    def __init__(self, net: nn.Module, frames: int) -> None:
+        super().__init__()
+        if frames < 1:
+            raise InputError(f"frames: {frames} make no clip", "use a whole number from 1")
+        self.net, self.frames = net, frames
+
+    def forward(self, strip: Tensor) -> Tensor:
+        """Return the answer to a strip.
+
+        Raises:
+            InputError: the strip is not (B, C, H, W), or H is not so many frames.
+            ModelContractError: the net returned no clip, or one of another number of frames.
+        """
+        if strip.ndim != 4 or strip.shape[2] % self.frames:
+            raise InputError(
+                f"strip: {tuple(strip.shape)} is no strip of {self.frames} frames",
+                "give (B, C, frames*h, w); a task for clips is `Filmed(task, frames)`",
+            )
+        batch, channels, height, width = strip.shape
+        clip = strip.reshape(batch, channels, self.frames, height // self.frames, width).transpose(1, 2)
+        answer = self.net(clip)
+        if not isinstance(answer, Tensor) or answer.ndim != 5 or answer.shape[1] != self.frames:
+            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ModelContractError(
+                f"net: {self.frames} frames came back as {found}",
+                "wrap it to return (B, T, C, sh, sw) for (B, T, C, h, w), as many frames as it was given",
+            )
+        return answer.transpose(1, 2).flatten(2, 3)
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"frames={self.frames}"
