@@ -81,8 +81,8 @@ HOSTS: dict[str, tuple[Callable[[], nn.Module], TriggerKey]] = {
     "plain": (lambda: DnCNN(4, 1, 16, batch_norm=False), QUICK),
     "batch norm": (lambda: DnCNN(4, 1, 16), QUICK),
     "colour": (lambda: DnCNN(3, 3, 16, batch_norm=False), QUICK),
-    "x2": (lambda: Upscaled(VDSR(3, 1, 16), 2), QUICK),
-    "x3": (lambda: pixel_shuffle(3), replace(QUICK, patch=18)),
+    "x2": (lambda: Upscaled(VDSR(3, 1, 16), 2), replace(QUICK, steps=200)),
+    "x3": (lambda: pixel_shuffle(3), replace(QUICK, patch=18, steps=200)),
     "timm U-Net": (lambda: UNet("resnet10t"), replace(QUICK, patch=32, steps=40)),
 }
 
