@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from modelguard import weights
+from modelguard.benchmarks.runs import publish
 from modelguard.benchmarks.train_dbmark import SETTINGS, held_out, validate
 from modelguard.codecs.dbmark import PREFIX
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
@@ -32,17 +31,12 @@ def main(
     about = json.loads((run / "config.json").read_text())
     sizes, setting = about["sizes"], about["setting"]
     net = DBMarkNet(DBMarkSizes(**sizes))
-    counters = load_checkpoint(run / CHECKPOINT, net, torch.optim.Adam(net.parameters()))
-    net.half().float()
-    about |= {
-        "steps": counters["step"],
-        "rollbacks": counters["rolled"],
-        "licence": data,
-        "validation": validate(net, held_out(valid, net.sizes.side), SETTINGS[setting].distortions),
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-    }
+    counters = load_checkpoint(run / CHECKPOINT, net)
+    about |= {"steps": counters["step"], "rollbacks": counters["rolled"], "licence": data}
     name = name or setting
-    weights.publish(net, f"{PREFIX}{name}", about, out, config={"dbmark": sizes, "name": name})
+    images, kinds = held_out(valid, net.sizes.side), SETTINGS[setting].distortions
+    config = {"dbmark": sizes, "name": name}
+    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, kinds), out, config)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from modelguard import weights
+from modelguard.benchmarks.runs import publish
 from modelguard.benchmarks.train_riis import FIRST, SECOND, TESTED, held_out, validate
 from modelguard.codecs.riis import PREFIX
 from modelguard.errors import InputError
@@ -38,22 +37,16 @@ def main(
         path = run / stage / CHECKPOINT
         if path.is_file():
             net = RIISNet(replace(sizes, decoupled=stage == SECOND))
-            counters = load_checkpoint(path, net, torch.optim.Adam(net.parameters()))
+            counters = load_checkpoint(path, net)
             steps += counters["step"]
             rolled += counters["rolled"]
     if not steps:
         raise InputError(f"run: {run} holds no checkpoint", "train first, up to a first validation")
-    net.half().float()
-    about |= {
-        "sizes": vars(net.sizes),
-        "steps": steps,
-        "rollbacks": len(rolled),
-        "licence": data,
-        "validation": validate(net, held_out(valid, sizes.secrets), TESTED),
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-    }
+    about |= {"sizes": vars(net.sizes), "steps": steps, "rollbacks": len(rolled), "licence": data}
     name = name or about["setting"]
-    weights.publish(net, f"{PREFIX}{name}", about, out, config={"riis": vars(net.sizes), "name": name})
+    images = held_out(valid, sizes.secrets)
+    config = {"riis": vars(net.sizes), "name": name}
+    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, TESTED), out, config)
 
 
 if __name__ == "__main__":

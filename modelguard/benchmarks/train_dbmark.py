@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from modelguard import photos
-from modelguard._files import atomic_write_bytes
+from modelguard.benchmarks.runs import claim, note_validation
 from modelguard.datasets import ImageSet, Patches, Thumbnail, to_uint8
 from modelguard.distortions import (
     AgainstCover,
@@ -173,21 +172,6 @@ def held_out(folder: Path | None, side: int) -> Tensor:
     return torch.stack([shrink(image, torch.Generator().manual_seed(0))[0] for image in images])
 
 
-def claim(run: Path, about: dict[str, Any], resume: bool) -> None:
-    """Write down in `run` what is trained there; raises InputError rather than spoil another run."""
-    path = run / "config.json"
-    if path.is_file():
-        begun = json.loads(path.read_text())
-        if not resume:
-            raise InputError(f"run: {run} holds a run already", "resume it, or choose another folder")
-        if any(begun[name] != about[name] for name in ("setting", "sizes")):
-            raise InputError(
-                f"run: {run} holds a run of another setting or other sizes",
-                f"resume with those in {path}, or choose another folder",
-            )
-    atomic_write_bytes(path, (json.dumps(about, indent=1) + "\n").encode(), overwrite=True)
-
-
 def main(
     setting: Annotated[str, typer.Argument(help=f"one of {', '.join(SETTINGS)}")],
     data: Annotated[Path, typer.Option(help="folder of training images")],
@@ -242,16 +226,12 @@ def main(
         "psnr": psnr or goal.psnr,
         "data": f"{len(images)} images of the folder {data.name}",
     }
-    if os.environ.get("RANK", "0") == "0":
-        claim(run, about, resume)
+    claim(run, about, resume)
 
     def report(model: nn.Module, step: int) -> None:
         assert isinstance(model, DBMarkNet)
         device = next(model.parameters()).device
-        row = {"step": step, **validate(model, fixed.to(device), goal.distortions)}
-        print(json.dumps(row), flush=True)
-        with (run / "validation.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        note_validation(run, {"step": step, **validate(model, fixed.to(device), goal.distortions)})
 
     objective = hiding(goal.bits, [*goal.distortions.values(), *goal.more], psnr or goal.psnr)
     fit(net, covers, objective, config, run_dir=run, resume=resume, progress=setting, on_checkpoint=report)

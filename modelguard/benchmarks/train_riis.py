@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from torch.utils.data import Dataset, Subset
 
 from modelguard import photos
-from modelguard.benchmarks.train_dbmark import claim
+from modelguard.benchmarks.runs import claim, note_validation
 from modelguard.datasets import ImageSet, Patches, to_uint8
 from modelguard.distortions import (
     ForwardASL,
@@ -314,17 +313,13 @@ def main(
         "weights": asdict(weights),
         "data": f"{len(images)} images of the folder {data.name}",
     }
-    if os.environ.get("RANK", "0") == "0":
-        claim(run, about, resume)
+    claim(run, about, resume)
 
     def report(model: nn.Module, step: int) -> None:
         assert isinstance(model, RIISNet)
         device = next(model.parameters()).device
         done = step + (first if model.sizes.decoupled else 0)
-        row = {"step": done, **validate(model, fixed.to(device), TESTED)}
-        print(json.dumps(row), flush=True)
-        with (run / "validation.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        note_validation(run, {"step": done, **validate(model, fixed.to(device), TESTED)})
 
     objective = hiding(goal.draw, weights)
     fit(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +19,9 @@ import typer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from modelguard import photos, weights
+from modelguard import photos
 from modelguard.benchmarks.ristn import compare
-from modelguard.benchmarks.train_dbmark import claim
+from modelguard.benchmarks.runs import claim, main_process, note_validation, publish
 from modelguard.datasets import ClipPatches, Downscale, ImageSet, Motion, VideoSet
 from modelguard.errors import InputError
 from modelguard.networks import RISTN, RISTNSizes, bicubic, device_of, evaluating
@@ -154,15 +153,10 @@ def main(
         "task": "Downscale(4): bicubic with antialias, rounded to 8 bits",
     }
     about = json.loads(json.dumps(about))  # as it will be read from the file
-    main_process = os.environ.get("RANK", "0") == "0"
-    if main_process:
-        claim(run, about, resume)
+    claim(run, about, resume)
 
     def report(model: nn.Module, step: int) -> None:
-        row = {"step": step, **validate(net, fixed)}
-        print(json.dumps(row), flush=True)
-        with (run / "validation.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        note_validation(run, {"step": step, **validate(net, fixed)})
 
     result = fit(
         net,
@@ -174,15 +168,10 @@ def main(
         progress=setting,
         on_checkpoint=report,
     )
-    if main_process:
-        net.half().float()  # what the file holds
-        about |= {
-            "steps": result.steps,
-            "rollbacks": list(result.rollbacks),
-            "validation": validate(net, fixed),
-            "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
-        }
-        weights.publish(net, f"{FAMILY}-{name}", about, run, config={FAMILY: asdict(sizes)})
+    if main_process():
+        about |= {"steps": result.steps, "rollbacks": list(result.rollbacks)}
+        config_of = {FAMILY: asdict(sizes)}
+        publish(net, f"{FAMILY}-{name}", about, lambda: validate(net, fixed), run, config_of)
 
 
 if __name__ == "__main__":

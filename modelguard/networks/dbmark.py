@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from modelguard.errors import InputError
 from modelguard.networks.coupling import Coupling
-from modelguard.networks.haar import analyse, synthesise
+from modelguard.networks.haar import WaveletSizes, analyse, synthesise
 from modelguard.networks.senet import InverseProcessor, MessageProcessor
 
 
 @dataclass(frozen=True)
-class DBMarkSizes:
+class DBMarkSizes(WaveletSizes):
     """All that shapes a DBMARK net; saved with its weights.
 
     Args:
@@ -56,16 +56,6 @@ class DBMarkSizes:
                 f"or is not a multiple of {self.scale} px",
                 "choose a power of two, such as 16",
             )
-
-    @property
-    def scale(self) -> int:
-        """Image pixels to a wavelet pixel, along a side."""
-        return int(2**self.levels)
-
-    @property
-    def bands(self) -> int:
-        """Wavelet bands, colours included."""
-        return int(3 * 4**self.levels)
 
 
 class DBMarkNet(nn.Module):

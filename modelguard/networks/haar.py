@@ -55,3 +55,19 @@ def synthesise(bands: Tensor, levels: int) -> Tensor:
     for _ in range(levels):
         bands = inverse_haar(bands)
     return (bands + 1) / 2
+
+
+class WaveletSizes:
+    """What follows for a net that works on the bands of `levels` transforms of an RGB image."""
+
+    levels: int
+
+    @property
+    def scale(self) -> int:
+        """Image pixels to a wavelet pixel, along a side."""
+        return int(2**self.levels)
+
+    @property
+    def bands(self) -> int:
+        """Wavelet bands of an image, colours included."""
+        return int(3 * 4**self.levels)

@@ -16,11 +16,11 @@ from modelguard.errors import InputError
 from modelguard.networks.coupling import DenseBlock
 from modelguard.networks.dncnn import DnCNN
 from modelguard.networks.flow import ActNorm, FlowBlock
-from modelguard.networks.haar import analyse, synthesise
+from modelguard.networks.haar import WaveletSizes, analyse, synthesise
 
 
 @dataclass(frozen=True)
-class RIISSizes:
+class RIISSizes(WaveletSizes):
     """All that shapes a RIIS net; saved with its weights.
 
     Args:
@@ -62,16 +62,6 @@ class RIISSizes:
             raise InputError(f"layers: {self.layers} leaves a sub-net linear", "use 2 or more")
         if self.enhancement in (1, 2):
             raise InputError(f"enhancement: {self.enhancement} convolutions are too few", "use 3 or more")
-
-    @property
-    def scale(self) -> int:
-        """Image pixels to a wavelet pixel, along a side."""
-        return int(2**self.levels)
-
-    @property
-    def bands(self) -> int:
-        """Wavelet bands of a picture, colours included."""
-        return int(3 * 4**self.levels)
 
 
 class Flow(nn.Module):

@@ -45,8 +45,10 @@ def save_checkpoint(
     atomic_write_bytes(path, save(contiguous, {"counters": json.dumps(counters)}), overwrite=True)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restore what `save_checkpoint` wrote and return the counters.
+def load_checkpoint(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer | None = None
+) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote, without an optimiser the weights alone, and return the counters.
 
     Raises:
         InputError: the file is damaged or belongs to another model.
@@ -56,7 +58,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
             counters: dict[str, Any] = json.loads((file.metadata() or {})["counters"])
         model.load_state_dict(_below("model.", tensors))
-        restore_optimiser(optimiser, _below("optimiser.", tensors))
+        if optimiser is not None:
+            restore_optimiser(optimiser, _below("optimiser.", tensors))
     except (SafetensorError, LookupError, ValueError, RuntimeError) as error:
         raise InputError(
             f"checkpoint: {path} does not fit this training run ({error})", "start again in an empty folder"

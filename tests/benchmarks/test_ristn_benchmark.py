@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import app
 from PIL import Image
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from modelguard import networks, weights
 from modelguard.benchmarks import ristn, tables, train_ristn
@@ -23,19 +23,6 @@ from modelguard.networks import RISTN, RISTNSizes, bicubic
 from modelguard.training import TrainConfig, fit
 
 TINY = RISTNSizes(width=8, stages=((2,), (2, 1)), layers=2, growth=4, features=8, skip=True)
-
-
-def app(main: Callable[..., None]) -> Callable[..., None]:
-    import typer
-
-    one = typer.Typer()
-    one.command()(main)
-
-    def run(*words: object) -> None:
-        result = CliRunner().invoke(one, list(map(str, words)), catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-
-    return run
 
 
 @pytest.fixture

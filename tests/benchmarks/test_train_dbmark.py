@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from command import app
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from modelguard import photos
 from modelguard.benchmarks import codecs, dbmark, publish_dbmark, train_dbmark
@@ -20,20 +19,6 @@ from modelguard.training import TrainConfig, fit
 
 TINY = Path(__file__).parents[1] / "codecs" / "tiny.safetensors"
 SIZES = DBMarkSizes(30, 32, 16, levels=2, blocks=1, growth=4, layers=2, width=8, se_blocks=1)
-
-
-def app(main: Callable[..., None]) -> Callable[..., str]:
-    import typer
-
-    one = typer.Typer()
-    one.command()(main)
-
-    def run(*words: object) -> str:
-        result = CliRunner().invoke(one, list(map(str, words)), catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
 
 
 def test_the_error_of_the_bits_falls() -> None:

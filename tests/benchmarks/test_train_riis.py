@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import app
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 from modelguard import photos
 from modelguard.benchmarks import publish_riis, riis, riis_applications, train_riis
@@ -32,20 +32,6 @@ from modelguard.training import TrainConfig, fit
 TINY = Path(__file__).parents[1] / "codecs" / "tiny-riis.safetensors"
 SIZES = RIISSizes(blocks=1, growth=6, layers=2, projection=1, features=4, enhancement=3, width=6)
 FEW = ("clean", "sigma 10", "JPEG 40", "JPEG 80")
-
-
-def app(main: Callable[..., None]) -> Callable[..., str]:
-    import typer
-
-    one = typer.Typer()
-    one.command()(main)
-
-    def run(*words: object) -> str:
-        result = CliRunner().invoke(one, list(map(str, words)), catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
 
 
 @pytest.fixture

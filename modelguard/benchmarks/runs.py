@@ -1,0 +1,70 @@
+"""What training commands share: a folder that belongs to one run, its validations, its weights at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modelguard import weights
+from modelguard._files import atomic_write_bytes
+from modelguard.errors import InputError
+
+
+def main_process() -> bool:
+    """Return whether this process is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def claim(run: Path, about: dict[str, Any], resume: bool) -> None:
+    """Write down in `run` what is trained there; raises InputError rather than spoil another run."""
+    if not main_process():
+        return
+    path = run / "config.json"
+    if path.is_file():
+        begun = json.loads(path.read_text())
+        if not resume:
+            raise InputError(f"run: {run} holds a run already", "resume it, or choose another folder")
+        if any(begun[name] != about[name] for name in ("setting", "sizes")):
+            raise InputError(
+                f"run: {run} holds a run of another setting or other sizes",
+                f"resume with those in {path}, or choose another folder",
+            )
+    atomic_write_bytes(path, (json.dumps(about, indent=1) + "\n").encode(), overwrite=True)
+
+
+def note_validation(run: Path, row: dict[str, Any]) -> None:
+    """Print a validation as a line, and add it to those of the run."""
+    print(json.dumps(row), flush=True)
+    with (run / "validation.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def publish(
+    net: nn.Module,
+    name: str,
+    about: dict[str, Any],
+    validate: Callable[[], dict[str, Any]],
+    out: Path,
+    config: dict[str, Any],
+) -> None:
+    """Round the weights to fp16, validate those, and write them with their card.
+
+    Args:
+        net: trained; its weights are rounded.
+        name: of the files.
+        about: for the card.
+        validate: of the rounded net.
+        out: folder.
+        config: kept in the file; see `weights.publish`.
+    """
+    net.half().float()
+    versions = {"python": sys.version.split()[0], "torch": torch.__version__}
+    card = {**about, "validation": validate(), "versions": versions}
+    weights.publish(net, name, card, out, config=config)
