@@ -1,0 +1,1 @@
+"""What stands in the measured tables: functions from results to a header and rows."""

@@ -1,0 +1,144 @@
+"""Tables of the image codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelguard.benchmarks.rows.words import (
+    Result,
+    Row,
+    plain,
+)
+
+
+def dbmark(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Quality and bit errors of the image codecs beside the paper's."""
+    sets = list(dict.fromkeys(name for one in results for name in one["results"]["sets"]))
+    rows: list[Row] = []
+    for one in (result["results"] for result in results):
+        paper, measured = one["paper"], [one["sets"].get(name) for name in sets]
+        for name, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM")):
+            figures = [paper.get(name), *(each and each[name] for each in measured)]
+            rows.append((one["codec"], title, *map(plain, figures)))
+        for name in next(filter(None, measured))["wrong"]:
+            rates = [paper.get(name), *(each and each["wrong"][name] / each["bits"] for each in measured)]
+            cells = ("" if rate is None else f"{100 * rate:.4g} %" for rate in rates)
+            rows.append((one["codec"], f"wrong bits, {name}", *cells))
+    return ("weights", "measure", "paper", *sets), rows
+
+
+def dbmark_unmarked(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often the image codecs find a message in images without one, and what averaging tells."""
+    header = ("weights", "unmarked squares", "found at level", "smallest log10 p", "averaging leak")
+    return header, [
+        (
+            one["codec"],
+            one["unmarked"]["crops"],
+            plain(one["unmarked"]["found_at"]),
+            one["unmarked"]["smallest_log10_p"],
+            plain([measured["averaging_leak"] for measured in one["sets"].values()]),
+        )
+        for one in (result["results"] for result in results)
+    ]
+
+
+def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Image codecs beside their peers: -log10 p and bit accuracy by attack."""
+    rows = results[0]["results"]
+    header = ("attack", *(f"{row['codec']} ({row['bits']} bits, {row['psnr']} dB)" for row in rows))
+    lines: list[Row] = [
+        (attack, *(f"{row['surprise'][attack]:.1f} ({100 * row['accuracy'][attack]:.1f} %)" for row in rows))
+        for attack in rows[0]["surprise"]
+    ]
+    speed = (
+        "seconds to embed / extract",
+        *(" / ".join(map(plain, row["seconds"].values())) for row in rows),
+    )
+    return header, [*lines, speed]
+
+
+def riis(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of containers and of revealed pictures beside the paper's, and of four bits a pixel."""
+    header = (
+        "weights",
+        "set",
+        "measure, dB",
+        "paper",
+        "told",
+        "guessed",
+        "never rounded",
+        "four least bits",
+    )
+    rows: list[Row] = []
+    for one, name, row in _riis_sets(results):
+        paper, plain, bits = one["paper"], row["unrounded"], row["least_bits"]
+        figures = (paper.get("container"), row["container"], None, plain["container"], bits["container"])
+        rows.append((one["codec"], name, "container", *map(_decibels, figures)))
+        for case, told in row["secret"].items():
+            figures = (paper.get(case), told, row["blind"][case], plain.get(case), bits["secret"][case])
+            rows.append((one["codec"], name, f"secret, {case}", *map(_decibels, figures)))
+    return header, rows
+
+
+def riis_curve(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Figure 9: PSNR of revealed pictures by level, told and guessed."""
+    cases = list(dict.fromkeys(case for _, _, row in _riis_sets(results) for case in row["curve"]["secret"]))
+    return ("weights", "set", "level", *cases), [
+        (one["codec"], name, told, *(_decibels(row["curve"][key].get(case)) for case in cases))
+        for one, name, row in _riis_sets(results)
+        for told, key in (("told", "secret"), ("guessed", "blind"))
+    ]
+
+
+def riis_score(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often pictures are said to be containers, and what is guessed of their distortion."""
+    header = ("weights", "set", "distortion", "containers said to be", "hosts said to be", "mean guess")
+    return header, [
+        (one["codec"], name, case, f"{guess[-1]:.0%}", f"{row['innocent'][case]:.0%}", plain(guess[:-1]))
+        for one, name, row in _riis_sets(results)
+        for case, guess in row["guessed"].items()
+    ]
+
+
+def riis_locating(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How well edits are located by a known secret: intersection over union."""
+    header = ("weights", "set", "after", "IoU by edit", "area marked without an edit")
+    return header, [
+        (one["codec"], name, after, plain(cells["overlap"]), f"{cells['false_area']:.1%}")
+        for one, name, row in _riis_sets(results)
+        for after, cells in row["locating"].items()
+    ]
+
+
+def riis_photographing(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How many QR codes are read from revealed secrets, and from those of photos."""
+    return ("weights", "set", "QR codes", "read as saved", "read from photos"), [
+        (one["codec"], name, *row["photographing"].values()) for one, name, row in _riis_sets(results)
+    ]
+
+
+def riis_colouring(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of pictures that look grey, and of the colours that come back."""
+    header = ("weights", "set", "looks grey, dB", "colours without it, dB", "colours by what happened, dB")
+    return header, [
+        (one["codec"], name, *(plain(cell) for cell in row["colouring"].values()))
+        for one, name, row in _riis_sets(results)
+    ]
+
+
+def riis_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Seconds and memory of hiding and revealing."""
+    return ("weights", "side, px", "hide, s", "reveal, s", "peak memory, MB"), [
+        (one["codec"], *row.values())
+        for one in (result["results"] for result in results)
+        for row in one.get("cost", [])
+    ]
+
+
+def _riis_sets(results: list[Result]) -> list[tuple[Result, str, Result]]:
+    every = [result["results"] for result in results]
+    return [(one, name, row) for one in every for name, row in one["sets"].items()]
+
+
+def _decibels(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"

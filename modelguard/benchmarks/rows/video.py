@@ -1,0 +1,51 @@
+"""Tables of video super-resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelguard.benchmarks.rows.words import (
+    HOSTS,
+    Result,
+    Row,
+    plain,
+)
+
+
+def ristn(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Video super-resolution by sequence: luma PSNR in dB of whole frames and without a border, and SSIM."""
+    rows: list[Row] = []
+    for one in (result["results"] for result in results):
+        sequences = one["sequences"]
+        cells = {name: [each["quality"][name] for each in sequences] for name in sequences[0]["quality"]}
+        if all(each["published"] for each in sequences):
+            cells["published frames"] = [each["published"] for each in sequences]
+        for name, found in cells.items():
+            mean = {key: sum(each[key] for each in found) / len(found) for key in found[0]}
+            label = f"RISTN, {one['weights']}" if name == "ristn" else HOSTS.get(name, name)
+            rows.append((label, *map(_frames, [*found, mean])))
+    names = [f"{each['sequence']} ({each['frames']})" for each in results[0]["results"]["sequences"]]
+    return ("PSNR / without 8 px / SSIM", *names, "mean"), rows
+
+
+def ristn_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What a new frame of a stream costs, in seconds and memory."""
+    header = ("weights", "parameters", "frame", "threads", "precision", "seconds", "processor s", "peak, MB")
+    return header, [
+        (
+            one["results"]["weights"],
+            f"{one['results']['parameters']:,}",
+            found["size"],
+            one["machine"]["threads"],
+            name if name == "fp32" else f"bf16, {found['bf16_ratio']:.2f} times as fast",
+            *(found[f"{name}_{key}"] for key in ("seconds", "processor_seconds")),
+            plain(found[f"{name}_peak_megabytes"]),
+        )
+        for one in results
+        for found in (one["results"]["cost"],)
+        for name in ("fp32", "bf16")
+    ]
+
+
+def _frames(found: Result) -> str:
+    return f"{found['psnr']:.2f} / {found['psnr_crop8']:.2f} / {found['ssim']:.3f}"
