@@ -31,9 +31,9 @@ def claim(run: Path, about: dict[str, Any], resume: bool) -> None:
         begun = json.loads(path.read_text())
         if not resume:
             raise InputError(f"run: {run} holds a run already", "resume it, or choose another folder")
-        if any(begun[name] != about[name] for name in ("setting", "sizes")):
+        if any(begun.get(name) != about.get(name) for name in ("setting", "sizes", "start")):
             raise InputError(
-                f"run: {run} holds a run of another setting or other sizes",
+                f"run: {run} holds a run of another setting, of other sizes or from another start",
                 f"resume with those in {path}, or choose another folder",
             )
     atomic_write_bytes(path, (json.dumps(about, indent=1) + "\n").encode(), overwrite=True)

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from modelguard import photos
 from modelguard.benchmarks.runs import claim, note_validation
+from modelguard.codecs import DBMark
 from modelguard.datasets import ImageSet, Patches, Thumbnail, to_uint8
 from modelguard.distortions import (
     AgainstCover,
@@ -172,6 +173,21 @@ def held_out(folder: Path | None, side: int) -> Tensor:
     return torch.stack([shrink(image, torch.Generator().manual_seed(0))[0] for image in images])
 
 
+def begin_from(net: DBMarkNet, other: DBMarkNet) -> None:
+    """Copy what fits from a trained net, all but the layers that depend on the length of the message.
+
+    Raises:
+        InputError: the invertible blocks differ.
+    """
+    own, given = net.state_dict(), other.state_dict()
+    fitting = {name: value for name, value in given.items() if own[name].shape == value.shape}
+    if not {name for name in own if name.startswith("blocks.")} <= fitting.keys():
+        raise InputError(
+            f"start: blocks of {other.sizes} do not fit {net.sizes}", "train with the same sizes"
+        )
+    net.load_state_dict(fitting, strict=False)
+
+
 def main(
     setting: Annotated[str, typer.Argument(help=f"one of {', '.join(SETTINGS)}")],
     data: Annotated[Path, typer.Option(help="folder of training images")],
@@ -180,6 +196,9 @@ def main(
         Path | None, typer.Option(help="folder for checkpoints; default runs/dbmark-SETTING")
     ] = None,
     resume: Annotated[bool, typer.Option(help="continue from the last checkpoint")] = False,
+    start: Annotated[
+        str | None, typer.Option(help="trained codec to begin from, at 30 dB: a name that ships, or a file")
+    ] = None,
     paper: Annotated[bool, typer.Option(help="16 blocks of the published sizes; else 4 light ones")] = False,
     steps: Annotated[int, typer.Option()] = 7000,
     batch: Annotated[int, typer.Option()] = 8,
@@ -214,6 +233,8 @@ def main(
     )
     torch.manual_seed(seed)
     net = DBMarkNet(sizes)
+    if start is not None:
+        begin_from(net, DBMark.from_pretrained(start).net)
     images = ImageSet.from_folder(data, 3, smallest=sizes.side)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     covers = Covers(images, sizes.side, steps * batch * processes, seed)
@@ -223,6 +244,7 @@ def main(
         "setting": setting,
         "sizes": asdict(sizes),
         "training": asdict(config),
+        "start": start,
         "psnr": psnr or goal.psnr,
         "data": f"{len(images)} images of the folder {data.name}",
     }
@@ -233,7 +255,8 @@ def main(
         device = next(model.parameters()).device
         note_validation(run, {"step": step, **validate(model, fixed.to(device), goal.distortions)})
 
-    objective = hiding(goal.bits, [*goal.distortions.values(), *goal.more], psnr or goal.psnr)
+    kinds = [*goal.distortions.values(), *goal.more]
+    objective = hiding(goal.bits, kinds, psnr or goal.psnr, 22.0 if start is None else 30.0)
     fit(net, covers, objective, config, run_dir=run, resume=resume, progress=setting, on_checkpoint=report)
 
 

@@ -31,6 +31,9 @@ def check(
     suspects: Annotated[
         int, typer.Option(min=1, help="Suspects you know to have been examined; counted at least.")
     ] = 1,
+    registrations: Annotated[
+        int, typer.Option(min=1, help="Keys you know the owner to have registered for this model; likewise.")
+    ] = 1,
     tsa_root: Annotated[list[Path] | None, typer.Option(help=TSA_ROOT_HELP)] = None,
     revocation: Annotated[list[Path] | None, typer.Option(help=REVOCATION_HELP)] = None,
     report: Annotated[
@@ -47,7 +50,12 @@ def check(
     from modelguard.checking import check as examine
 
     evidence = examine(
-        bundle, list(trust), suspects=suspects, tsa_roots=tsa_root or (), revocations=revocation or ()
+        bundle,
+        list(trust),
+        suspects=suspects,
+        registrations=registrations,
+        tsa_roots=tsa_root or (),
+        revocations=revocation or (),
     )
     if report is not None:
         from modelguard.report import write

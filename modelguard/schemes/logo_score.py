@@ -57,9 +57,9 @@ def score(
         mark: number of the logo that is looked for.
 
     Raises:
-        InputError: R belongs to another H, there is no image, or one is smaller than a logo.
+        InputError: R belongs to another H or is untrained, there is no image, or one is smaller than a logo.
     """
-    if extractor.pair != embedder.pair:
+    if not extractor.pair or extractor.pair != embedder.pair:
         ids = f"{extractor.pair[:12] or 'untrained'} and {embedder.pair[:12] or 'untrained'}"
         raise InputError(
             f"extractor, embedder: they are of the pairs {ids}", "load the two that were trained together"

@@ -99,6 +99,25 @@ def test_a_run_resumes_and_is_published(tmp_path: Path) -> None:
     codec = DBMark.from_pretrained(tmp_path / "dbmark-mine.safetensors")
     assert (codec.name, codec.net.sizes.side, codec.bits) == ("mine", 32, 30)
 
+    longer = DBMarkNet(replace(codec.net.sizes, bits=64))
+    train_dbmark.begin_from(longer, codec.net)
+    given = codec.net.state_dict()
+    kept = {name for name, value in longer.state_dict().items() if torch.equal(value, given[name])}
+    assert given.keys() - kept == {
+        "processor.spread.weight",
+        "processor.spread.bias",
+        "processor.body.0.weight",
+        "inverse_processor.body.2.weight",
+        "inverse_processor.body.2.bias",
+        "inverse_processor.gather.weight",
+        "inverse_processor.gather.bias",
+    }
+    other = ("--run", tmp_path / "other", "--start", tmp_path / "dbmark-mine.safetensors", "--steps", 2)
+    with pytest.raises(InputError, match="start: blocks"):
+        train("jpeg-64", *options, *other, "--growth", 5)
+    train("jpeg-64", *options, *other)
+    assert json.loads((tmp_path / "other" / "config.json").read_text())["start"].endswith("mine.safetensors")
+
 
 def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
     from modelguard.benchmarks.tables import render

@@ -245,6 +245,9 @@ def test_an_extractor_of_another_pair_is_refused() -> None:
     _, stranger = pair(seed=2)
     with pytest.raises(InputError, match="of the pairs"):
         score(stranger, embedder, [torch.rand(1, 20, 20)], logo())
+    untrained = Embedder(stack([logo()]), 1, TINY), Extractor(1, 1, 1, TINY)
+    with pytest.raises(InputError, match="untrained"):
+        score(untrained[1].eval(), untrained[0].eval(), [torch.rand(1, 20, 20)], logo())
 
 
 @pytest.mark.parametrize(
