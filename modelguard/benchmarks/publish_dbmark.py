@@ -36,7 +36,7 @@ def main(
     name = name or setting
     images, kinds = held_out(valid, net.sizes.side), SETTINGS[setting].distortions
     config = {"dbmark": sizes, "name": name}
-    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, kinds), out, config)
+    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, kinds), run, out, config)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main(
     name = name or about["setting"]
     images = held_out(valid, sizes.secrets)
     config = {"riis": vars(net.sizes), "name": name}
-    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, TESTED), out, config)
+    publish(net, f"{PREFIX}{name}", about, lambda: validate(net, images, TESTED), run, out, config)
 
 
 if __name__ == "__main__":

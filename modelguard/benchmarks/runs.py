@@ -16,6 +16,8 @@ from modelguard import weights
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError
 
+VALIDATION = "validation.jsonl"
+
 
 def main_process() -> bool:
     """Return whether this process is the one that writes."""
@@ -42,7 +44,7 @@ def claim(run: Path, about: dict[str, Any], resume: bool) -> None:
 def note_validation(run: Path, row: dict[str, Any]) -> None:
     """Print a validation as a line, and add it to those of the run."""
     print(json.dumps(row), flush=True)
-    with (run / "validation.jsonl").open("a") as file:
+    with (run / VALIDATION).open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
@@ -51,6 +53,7 @@ def publish(
     name: str,
     about: dict[str, Any],
     validate: Callable[[], dict[str, Any]],
+    run: Path,
     out: Path,
     config: dict[str, Any],
 ) -> None:
@@ -61,10 +64,12 @@ def publish(
         name: of the files.
         about: for the card.
         validate: of the rounded net.
-        out: folder.
+        run: folder of the training, whose validations are the card's learning curve.
+        out: folder for the files.
         config: kept in the file; see `weights.publish`.
     """
     net.half().float()
     versions = {"python": sys.version.split()[0], "torch": torch.__version__}
-    card = {**about, "validation": validate(), "versions": versions}
+    curve = [json.loads(row) for row in (run / VALIDATION).read_text().splitlines()]
+    card = {**about, "validation": validate(), "curve": curve, "versions": versions}
     weights.publish(net, name, card, out, config=config)

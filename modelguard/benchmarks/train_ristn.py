@@ -171,7 +171,7 @@ def main(
     if main_process():
         about |= {"steps": result.steps, "rollbacks": list(result.rollbacks)}
         config_of = {FAMILY: asdict(sizes)}
-        publish(net, f"{FAMILY}-{name}", about, lambda: validate(net, fixed), run, config_of)
+        publish(net, f"{FAMILY}-{name}", about, lambda: validate(net, fixed), run, run, config_of)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_a_run_resumes_exactly_and_gives_weights(
     assert networks.ristn(pretrained=run / "ristn-x4.safetensors").sizes == TINY
     with pytest.raises(InputError, match="holds a run already"):
         train(*words, "--run", run, "--steps", 4)
-    with pytest.raises(InputError, match="another setting or other sizes"):
+    with pytest.raises(InputError, match="another setting, of other sizes"):
         train(*words, "--run", run, "--steps", 4, "--resume", "--no-temporal")
 
 
