@@ -64,9 +64,27 @@ def learning(figure: Any, cards: Sequence[Result]) -> None:
         below.legend(fontsize="x-small")
 
 
+def levels(figure: Any, results: Sequence[Result]) -> None:
+    """Figure 9 of the RIIS paper: PSNR of revealed pictures by noise level and by JPEG quality."""
+    panels = figure.subplots(1, 2, sharey=True)
+    for kind, axes in zip(("sigma", "JPEG"), panels, strict=True):
+        for one in (result["results"] for result in results):
+            for name, row in one["sets"].items():
+                for key, label, style in (("secret", "told", "o-"), ("blind", "guessed", "x--")):
+                    curve = row["curve"][key]
+                    at = {
+                        int(case.split()[1]): value for case, value in curve.items() if case.startswith(kind)
+                    }
+                    axes.plot(list(at), list(at.values()), style, label=f"{one['codec']}, {name}, {label}")
+        axes.set_xlabel({"sigma": "sigma of the noise, grey levels", "JPEG": "JPEG quality"}[kind])
+    panels[0].set_ylabel("PSNR of the secret, dB")
+    panels[1].legend(fontsize="x-small")
+
+
 FIGURES: dict[str, tuple[str, Callable[[Any, Sequence[Result]], None]]] = {
     "codecs": ("docs/results/codecs.json", codecs),
     "dbmark-unmarked": ("docs/results/dbmark-*.json", unmarked),
+    "riis-levels": ("docs/results/riis-*.json", levels),
     "dbmark-learning": ("dbmark-*", learning),
 }
 """By name: the result files, or the weights whose cards are read, and what draws them."""

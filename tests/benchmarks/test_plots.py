@@ -19,6 +19,8 @@ CODECS = {
     ],
 }
 UNMARKED = {"results": {"codec": "c", "unmarked": {"crops": 1000, "found_at": {"0.1": 80, "1e-06": 0}}}}
+CURVE = {"sigma 1": 30.0, "sigma 10": 28.0, "JPEG 40": 27.0, "JPEG 90": 28.5}
+LEVELS = {"results": {"codec": "r", "sets": {"Kodak": {"curve": {"secret": CURVE, "blind": CURVE}}}}}
 CARD = {"name": "dbmark-c", "curve": [{"step": 1, "psnr": 20.0, "jpeg 50": 0.5}]}
 
 
@@ -38,6 +40,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
 
     (results / "codecs.json").write_text(json.dumps(CODECS))
     (results / "dbmark-c.json").write_text(json.dumps(UNMARKED))
+    (results / "riis-r.json").write_text(json.dumps(LEVELS))
     (cards / "dbmark-c.json").write_text(json.dumps(CARD))
     plots.main(tmp_path)
     drawn = {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()}
@@ -46,6 +49,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     assert "theirs" in words["codecs"]
     assert "blur 2" in words["codecs"]
     assert "c, 1,000 squares" in words["dbmark-unmarked"]
+    assert "r, Kodak, guessed" in words["riis-levels"]
     assert "jpeg 50" in words["dbmark-learning"]
     plots.main(tmp_path)
     assert {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()} == drawn
