@@ -49,6 +49,8 @@ TABLES = {
     "fidelity": Table("trigger_key-*.json", trigger_key.fidelity, "trigger_key"),
     "transport": Table("trigger_key-*.json", trigger_key.transport, "trigger_key"),
     "robustness": Table("trigger_key-*.json", trigger_key.robustness, "trigger_key"),
+    "fidelity-earlier": Table("earlier/trigger_key-*.json", trigger_key.fidelity, "trigger_key"),
+    "robustness-earlier": Table("earlier/trigger_key-*.json", trigger_key.robustness, "trigger_key"),
     "false-claims": Table("false_claims.json", evidence.false_claims, "false_claims"),
     "calibration": Table("calibration.json", evidence.false_claims, "calibration"),
     "carriers": Table("carriers-*.json", trigger_key.carriers, "carriers"),
