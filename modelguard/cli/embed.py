@@ -23,7 +23,7 @@ def embed(
         int | None, typer.Option("--id", min=0, help="Whole number to hide, errors corrected.")
     ] = None,
     bits: Annotated[
-        str | None, typer.Option(help="Bare bits to hide, such as 0110...; as many as fit.")
+        str | None, typer.Option(help="Bare bits to hide, such as 0110...; as many as the codec holds.")
     ] = None,
     codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:combined-30",
     strength: Annotated[float, typer.Option(help="Factor on the mark; 2 costs 6 dB.")] = 1.0,
@@ -40,8 +40,11 @@ def embed(
     payload = parse_payload(text, number, bits)
     if payload is None:
         raise InputError("payload: there is nothing to hide", "give --text, --id or --bits")
-    images = images_in(source)
+    images = images_in(source, without=target)  # what an earlier run wrote there
+    from modelguard.codecs.dbmark import check_strength
     from modelguard.codecs.files import check_target, embed_file
+
+    check_strength(strength)
 
     if not source.is_dir():
         check_target(target, force=force)

@@ -87,6 +87,6 @@ def _payload(row: Row) -> str:
 def _sentence(row: Row, asked: bool) -> str:
     if row["found"]:
         chance = f"chance without a mark 10^{row['log10_p']:.1f}"
-        return f"found {_payload(row)} ({row['errors']} bits corrected; {chance})"
+        return f"found {_payload(row)} ({row['errors']} of its bits read wrongly; {chance})"
     what = "the payload asked for is not in this image" if asked else "no mark found in this image"
     return f"{what}, or too little of it is left"

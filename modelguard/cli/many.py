@@ -25,22 +25,26 @@ Row = dict[str, Any]
 
 def load_codec(name: str) -> DBMark:
     """Return the codec that --codec names."""
-    family, _, what = name.partition(":")
-    if family != "dbmark" or not what:
-        raise InputError(f"codec: {name!r} is no name of a codec", "write dbmark:combined-30, say")
     from modelguard.codecs import DBMark
 
-    return DBMark.from_pretrained(what)
+    return DBMark.from_pretrained(_weights(name, "dbmark", "combined-30"))
 
 
 def load_riis(name: str) -> RIIS:
     """Return the codec of pictures that --codec names."""
-    family, _, what = name.partition(":")
-    if family != "riis" or not what:
-        raise InputError(f"codec: {name!r} is no name of a codec of pictures", "write riis:robust-1, say")
     from modelguard.codecs import RIIS
 
-    return RIIS.from_pretrained(what)
+    return RIIS.from_pretrained(_weights(name, "riis", "robust-1"))
+
+
+def _weights(codec: str, family: str, default: str) -> str:
+    """Return which weights of a family --codec names, the default ones without a colon."""
+    own, colon, what = codec.partition(":")
+    if own != family or (colon and not what):
+        raise InputError(
+            f"codec: {codec!r} is no {family} codec", f"write {family} or {family}:{default}, say"
+        )
+    return what or default
 
 
 def parse_payload(text: str | None, number: int | None, bits: str | None) -> Payload | None:
@@ -58,8 +62,8 @@ def parse_payload(text: str | None, number: int | None, bits: str | None) -> Pay
     return [int(one) for one in bits]
 
 
-def images_in(given: Path) -> list[Path]:
-    """Return the image files a path names: itself, or all below a folder.
+def images_in(given: Path, without: Path | None = None) -> list[Path]:
+    """Return the image files a path names: itself, or all below a folder but those below `without`.
 
     Raises:
         InputError: there is no such file or folder, or no image in it.
@@ -71,6 +75,8 @@ def images_in(given: Path) -> list[Path]:
     if not given.is_dir():
         return [given]
     found = sorted(path for path in given.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if without is not None and without.resolve() != given.resolve():
+        found = [path for path in found if without.resolve() not in path.resolve().parents]
     if not found:
         raise InputError(f"IN: no image file in {given}", f"endings known: {', '.join(sorted(SUFFIXES))}")
     return found
@@ -98,7 +104,7 @@ def each(
     def one(path: Path) -> Row:
         try:
             return {"file": str(path), **work(path)}
-        except (ModelGuardError, OSError) as error:
+        except (ModelGuardError, OSError, RuntimeError, MemoryError) as error:  # torch's for want of memory
             return {"file": str(path), "error": str(error)}
 
     with ThreadPoolExecutor(workers) as pool:

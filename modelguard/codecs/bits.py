@@ -18,7 +18,12 @@ ALPHA = 1e-6
 
 def payload_bits(payload: Sequence[int] | npt.NDArray[np.generic], count: int) -> npt.NDArray[np.uint8]:
     """Return `payload` as (count,) of 0 and 1; raises InputError if it is anything else."""
-    array = np.asarray(payload)
+    try:
+        array = np.asarray(payload)
+    except ValueError as error:
+        raise InputError(
+            f"payload: {payload!r} are no bits ({error})", f"give {count} values of 0 and 1"
+        ) from error
     if array.shape != (count,) or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"payload: {array.shape} values are not {count} bits", f"give {count} values of 0 and 1"

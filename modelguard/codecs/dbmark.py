@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from modelguard.errors import EmbeddingError, InputError
 from modelguard.networks import bicubic, device_of, evaluating
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
 
-Payload = Sequence[int] | npt.NDArray[np.generic] | int | str
+Payload = Sequence[int] | npt.NDArray[np.generic] | int | np.integer[Any] | str
 
 PREFIX = "dbmark-"
 BATCH = 32  # small images that go through the net at once
@@ -38,7 +39,7 @@ class Capacity:
         characters: bytes of a text, errors corrected.
         psnr: of a trial mark, dB after rounding to 8 bits.
         errors: bits of it that are read wrongly from the rounded image.
-        holds: whether its id is found at the codec's level.
+        holds: whether the payload comes back, an id or text at the level 1e-6.
     """
 
     bits: int
@@ -95,7 +96,8 @@ class DBMark:
                     f"payload: {payload!r} is empty or holds signs that cannot be printed", "give letters"
                 )
             return self.code.encode(payload.encode())
-        if isinstance(payload, int):
+        if isinstance(payload, (int, np.integer)):
+            payload = int(payload)
             if not 0 <= payload < 2**self.code.data_bits:
                 raise InputError(
                     f"payload: the id {payload} does not fit {self.code.data_bits} bits",
@@ -136,7 +138,7 @@ class DBMark:
         given = opened(image)
         pixels = given.rounded(self.mark(given.colour, wanted, strength))
         for read in self._read(pixels[:, : given.colour.shape[1]].float() / 255):
-            self.check(read, wanted, coded=isinstance(payload, (str, int)))
+            self.check(read, payload)
         return like(image, pixels)
 
     def extract(self, image: Picture) -> Bits:
@@ -154,14 +156,20 @@ class DBMark:
         """Return the bits of each image of a (B, C, H, W) tensor."""
         return self._read(opened(images).colour)
 
-    def capacity(self, image: Picture, strength: float = 1.0) -> Capacity:
-        """Return what `image` can hold, found out by marking it with a trial id and reading that back.
+    def capacity(self, image: Picture, strength: float = 1.0, payload: Payload | None = None) -> Capacity:
+        """Return what `image` can hold, found out by marking it and reading that back.
+
+        Args:
+            image: see `embed`.
+            strength: see `embed`.
+            payload: to try; by default an id.
 
         Raises:
-            InputError: the image or the strength cannot be used.
+            InputError: the image, the strength or the payload cannot be used.
         """
         given = opened(image)
-        wanted = self.payload(2 ** (self.code.data_bits - 1) - 1)
+        payload = 2 ** (self.code.data_bits - 1) - 1 if payload is None else payload
+        wanted = self.payload(payload)
         marked = given.rounded(self.mark(given.colour, wanted, strength))[:, : given.colour.shape[1]] / 255
         read = self._read(marked)
         squares = (marked - given.colour).pow(2).mean((1, 2, 3)).clamp_min(1e-12)
@@ -171,19 +179,18 @@ class DBMark:
             self.code.data_bytes,
             float(-10 * torch.log10(squares).max()),
             max(int((one.hard != wanted).sum()) for one in read),
-            all(_found(one, wanted, coded=True) for one in read),
+            all(self._holds(one, payload) for one in read),
         )
 
-    def check(self, read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> None:
-        """Raise EmbeddingError unless what was read from a marked image is what was wanted.
+    def check(self, read: Bits, payload: Payload) -> None:
+        """Raise EmbeddingError unless a marked image gives its payload back: bare bits all of them.
 
         Args:
             read: of the image as it is to be used.
-            wanted: the bits that were embedded.
-            coded: whether they are an id or text, or bare.
+            payload: that was embedded.
         """
-        if not _found(read, wanted, coded=coded):
-            errors = int((read.hard != wanted).sum())
+        if not self._holds(read, payload):
+            errors = int((read.hard != self.payload(payload)).sum())
             raise EmbeddingError(
                 f"image: this picture does not hold the mark ({errors} of {self.bits} bits are read wrongly)",
                 "raise the strength, or mark a picture with more detail",
@@ -200,8 +207,7 @@ class DBMark:
         Raises:
             InputError: the strength is out of range, or an image is too small.
         """
-        if not 0 < strength < 100:
-            raise InputError(f"strength: {strength} is no factor", "use a number above 0, such as 1")
+        check_strength(strength)
         marked = []
         bits = torch.from_numpy(wanted)[None]
         for some in _batches(colour):
@@ -213,6 +219,17 @@ class DBMark:
                 change = torch.einsum("c,bchw->bhw", change.new_tensor(_LUMA), change)[:, None]
             marked.append(some + strength * change)
         return torch.cat(marked)
+
+    def _holds(self, read: Bits, payload: Payload) -> bool:
+        wanted = self.payload(payload)
+        if not isinstance(payload, (str, int, np.integer)):
+            return np.array_equal(read.hard, wanted)
+        message = read.message()
+        return (
+            message is not None
+            and np.array_equal(self.code.encode(message.data), wanted)
+            and message.log10_p <= math.log10(ALPHA)
+        )
 
     def _read(self, colour: Tensor) -> list[Bits]:
         soft = []
@@ -236,12 +253,7 @@ def _batches(images: Tensor) -> list[Tensor]:
     return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
 
 
-def _found(read: Bits, wanted: npt.NDArray[np.uint8], *, coded: bool) -> bool:
-    if not coded:
-        return float(read.test(wanted).p) <= ALPHA
-    message = read.message()
-    return (
-        message is not None
-        and np.array_equal(read.code.encode(message.data), wanted)
-        and message.log10_p <= np.log10(ALPHA)
-    )
+def check_strength(strength: float) -> None:
+    """Raise InputError unless a mark can be scaled by `strength`."""
+    if not isinstance(strength, (int, float)) or not 0 < strength < 100:
+        raise InputError(f"strength: {strength!r} is no factor", "use a number above 0, such as 1")

@@ -20,7 +20,7 @@ FORMATS: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
-    ".webp": ("WEBP", {"lossless": True}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),  # else what alpha hides turns black
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
@@ -59,7 +59,7 @@ def embed_file(
     check_target(target, force=force)
     marked = codec.embed(read(source), payload, strength)
     data = _encoded(marked, source, target)
-    codec.check(codec.extract(_decoded(data)), codec.payload(payload), coded=isinstance(payload, (str, int)))
+    codec.check(codec.extract(_decoded(data)), payload)
     atomic_write_bytes(target, data, overwrite=force)
 
 

@@ -82,7 +82,8 @@ def opened(image: Picture) -> Opened:
 
     Args:
         image: (C, H, W) or (B, C, H, W) tensor, float in [0, 1] or uint8; (H, W) or (H, W, C) uint8 array;
-            PIL picture; path. C is 1, 2 (grey and alpha), 3 or 4 (RGB and alpha).
+            PIL picture, turned as its EXIF data says; path. C is 1, 2 (grey and alpha), 3 or 4 (RGB and
+            alpha).
 
     Raises:
         InputError: anything else, NaN among it.
@@ -116,7 +117,7 @@ def _tensor(image: Picture) -> Tensor:
         image = read(image)
     if isinstance(image, Image.Image):
         check_mode(image, "the picture")
-        image = np.asarray(image)
+        image = np.asarray(ImageOps.exif_transpose(image))
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise InputError(
@@ -141,6 +142,6 @@ def like(image: Picture, pixels: Tensor) -> Tensor | npt.NDArray[np.uint8] | Ima
     if isinstance(image, np.ndarray):
         return array.reshape(image.shape)
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    source = read(image) if isinstance(image, (str, Path)) else image
+    source = read(image) if isinstance(image, (str, Path)) else ImageOps.exif_transpose(image)
     picture.info = dict(source.info)
     return picture

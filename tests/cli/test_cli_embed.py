@@ -45,6 +45,13 @@ def test_texts_and_bits_are_embedded_and_asked_for(run: Run, folder: Path, optio
     assert "found the payload asked for" in result.out
 
 
+def test_a_second_run_does_not_mark_what_the_first_wrote(run: Run, folder: Path) -> None:
+    for _ in range(2):
+        words = ("embed", "photos", "photos/marked", "--id", 7, "--codec", CODEC, "--force", "--json")
+        assert len(json.loads(run(*words).out)["files"]) == 2
+    assert not (folder / "photos" / "marked" / "marked").exists()
+
+
 def test_nothing_found_is_said_plainly_with_exit_code_1(run: Run, folder: Path) -> None:
     result = run("extract", "one.jpg", "--codec", CODEC)
     assert result.code == 1
@@ -95,12 +102,13 @@ def test_nothing_is_overwritten_without_force(run: Run, folder: Path) -> None:
         (["embed", "one.jpg", "out.png", "--bits", "012"], "other signs"),
         (["embed", "one.jpg", "out.png", "--bits", "01"], "30 bits"),
         (["embed", "one.jpg", "out.gif", "--id", "1"], "ending"),
+        (["embed", "one.jpg", "out.png", "--id", "1", "--strength", "0"], "no factor"),
         (["embed", "none.jpg", "out.png", "--id", "1"], "there is no none.jpg"),
         (["extract", "none.jpg"], "there is no none.jpg"),
         (["extract", "one.jpg", "--alpha", "1e-8"], "cannot be reached"),
         (["extract", "one.jpg", "--alpha", "2"], "alpha"),
         (["extract", "one.jpg", "--codec", "dbmark:nonsense"], "nonsense"),
-        (["extract", "one.jpg", "--codec", "nonsense"], "name of a codec"),
+        (["extract", "one.jpg", "--codec", "nonsense"], "no dbmark codec"),
     ],
 )
 def test_bad_input_is_explained(run: Run, folder: Path, words: list[str], part: str) -> None:

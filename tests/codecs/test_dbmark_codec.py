@@ -141,6 +141,12 @@ def test_a_picture_that_does_not_hold_the_mark_is_refused(codec: DBMark, photo: 
     assert faint.psnr > codec.capacity(photo).psnr
     with pytest.raises(EmbeddingError, match="does not hold the mark"):
         codec.embed(photo, 1, strength=0.02)
+    bare = [0, 1] * 15
+    assert codec.capacity(photo, payload=bare).holds
+    poor = codec.extract(codec.mark(photo[None], codec.payload(bare), 0.3)[0].clamp(0, 1))
+    assert 0 < int((poor.hard != bare).sum()) < 15
+    with pytest.raises(EmbeddingError, match="read wrongly"):
+        codec.check(poor, bare)  # bare bits cannot be corrected
     saturated = torch.ones(3, 64, 64)
     assert codec.capacity(saturated).errors >= codec.capacity(photo).errors
 
@@ -153,7 +159,20 @@ def test_capacity_names_what_fits(codec: DBMark, photo: Tensor) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [256, -1, "ab", "", "\0", "\n", "\udcff", [0] * 29, [0, 2] * 15, np.zeros((1, 30)), [0.5] * 30],
+    [
+        256,
+        -1,
+        "ab",
+        "",
+        "\0",
+        "\n",
+        "\udcff",
+        [0] * 29,
+        [0, 2] * 15,
+        np.zeros((1, 30)),
+        [0.5] * 30,
+        [[1], [1, 0]],
+    ],
 )
 def test_bad_payloads_are_refused(codec: DBMark, photo: Tensor, payload: Any) -> None:
     with pytest.raises(InputError, match="payload"):
@@ -245,6 +264,17 @@ def test_a_turned_photo_is_marked_as_it_is_seen(codec: DBMark, photo: Tensor, tm
     message = codec.extract(target).message()
     assert message is not None
     assert message.id == 4
+    with Image.open(source) as turned:  # a picture is turned like a file
+        assert codec.embed(turned, 4).tobytes() == codec.embed(source, 4).tobytes()
+        assert turned.size == (200, 256)
+
+
+def test_the_mark_under_transparency_is_kept(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
+    picture = pil(photo, "RGBA")
+    picture.putalpha(Image.new("L", picture.size))
+    picture.save(tmp_path / "in.png")
+    for name in ("out.png", "out.webp"):
+        embed_file(codec, tmp_path / "in.png", tmp_path / name, 4)
 
 
 def test_targets_that_cannot_hold_the_image_are_refused(codec: DBMark, photo: Tensor, tmp_path: Path) -> None:
