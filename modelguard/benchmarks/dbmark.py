@@ -6,6 +6,13 @@ measured or distorted.
 
 from __future__ import annotations
 
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +22,7 @@ import typer
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from modelguard import photos
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.train_dbmark import setting_of, through
 from modelguard.codecs import ALPHA, DBMark
@@ -22,7 +30,7 @@ from modelguard.datasets import ImageSet, mixed_seed, to_uint8
 from modelguard.networks import bicubic, evaluating
 from modelguard.statistics import clopper_pearson
 
-SETS = ("COCO_val2017", "VOC2012", "Kodak24")
+SETS = ("COCO_val2017", "VOC2012", "Kodak24", "CBSD68")
 PAPER: dict[str, dict[str, float]] = {
     "jpeg-64": {"psnr": 39.75, "ssim": 0.9486, "jpeg 50": 0.000018},
     "combined-30": {
@@ -36,6 +44,7 @@ PAPER: dict[str, dict[str, float]] = {
     },
 }
 """Tables 2 and 3; bit error rates as parts."""
+LEVELS = (0.1, 0.01, 0.001, 1e-4, 1e-5, ALPHA)
 
 
 @torch.no_grad()
@@ -71,7 +80,18 @@ def measure(codec: DBMark, images: Tensor, payloads: int, strength: float, setti
         "ssim": round(float(torch.stack(ssims).mean()), 4),  # type: ignore[arg-type]
         "bits": bits_sent,
         "wrong": wrong,
-        "upper": {name: clopper_pearson(count, bits_sent)[1] for name, count in wrong.items()},
+    }
+
+
+def pooled(sets: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the wrong bits of all sets by distortion, and upper bounds of the error rates, 97.5 % sure."""
+    each = list(sets)
+    bits = sum(one["bits"] for one in each)
+    wrong = {name: sum(one["wrong"][name] for one in each) for name in each[0]["wrong"]}
+    return {
+        "bits": bits,
+        "wrong": wrong,
+        "upper": {name: clopper_pearson(count, bits)[1] for name, count in wrong.items()},
     }
 
 
@@ -90,7 +110,7 @@ def averaging_leak(codec: DBMark, images: Tensor) -> float:
 
 
 def false_finds(codec: DBMark, images: ImageSet, crops: int, seed: int = 0) -> dict[str, Any]:
-    """Return how surprising the best message is in random squares of unmarked images.
+    """Return how often random squares of unmarked images seem to hold a message, or bits drawn at random.
 
     Args:
         codec: that searches.
@@ -99,7 +119,7 @@ def false_finds(codec: DBMark, images: ImageSet, crops: int, seed: int = 0) -> d
         seed: of the squares.
     """
     side, random = codec.net.sizes.side, np.random.default_rng(seed)
-    found = []
+    found, tested = [], []
     for start in range(0, crops, 256):
         squares = []
         for _ in range(min(256, crops - start)):
@@ -110,9 +130,40 @@ def false_finds(codec: DBMark, images: ImageSet, crops: int, seed: int = 0) -> d
         for read in codec.extract_batch(torch.cat(squares).clamp(0, 1)):
             message = read.message()
             found.append(0.0 if message is None else message.log10_p)
-    levels = (0.1, 0.01, 0.001, 1e-4, ALPHA)
-    counts = {f"{level:g}": int((np.array(found) <= np.log10(level)).sum()) for level in levels}
-    return {"crops": crops, "found_at": counts, "smallest_log10_p": round(min(found), 2)}
+            tested.append(read.test(random.integers(0, 2, codec.bits)).log10_p)
+    return {
+        "crops": crops,
+        "found_at": _counts(found),
+        "smallest_log10_p": round(min(found), 2),
+        "bits_found_at": _counts(tested),
+    }
+
+
+def _counts(log10_p: list[float]) -> dict[str, int]:
+    return {f"{level:g}": int((np.array(log10_p) <= np.log10(level)).sum()) for level in LEVELS}
+
+
+def folders(codec: str, picture: Path, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Return seconds and peak memory of `modelguard embed` on folders of copies of a picture, by their size.
+
+    Args:
+        codec: as given to the command.
+        picture: a file.
+        counts: of copies; in order of size, for the peak is that of all folders so far.
+    """
+    rows: list[dict[str, Any]] = []
+    for count in sorted(counts):
+        with tempfile.TemporaryDirectory() as folder:
+            (given := Path(folder) / "in").mkdir()
+            for number in range(count):
+                shutil.copy(picture, given / f"{number}{picture.suffix}")
+            words = ["embed", str(given), f"{folder}/out", "--id", "1", "--codec", f"dbmark:{codec}"]
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "modelguard", *words], check=True, capture_output=True)
+            seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        rows.append({"images": count, "seconds": round(seconds, 1), "peak_megabytes": peak})
+    return rows
 
 
 def main(
@@ -120,9 +171,10 @@ def main(
     codec: Annotated[str, typer.Option(help="weights: a name that ships, or a file")] = "combined-30",
     setting: Annotated[str | None, typer.Option(help="whose distortions; by default the codec's")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help=f"default {', '.join(SETS)}")] = None,
-    payloads: Annotated[int, typer.Option(help="random messages an image")] = 5,
+    payloads: Annotated[int, typer.Option(help="random messages an image")] = 25,
     strength: Annotated[float, typer.Option(help="factor on the residual")] = 1.0,
-    crops: Annotated[int, typer.Option(help="unmarked squares searched for marks")] = 2000,
+    crops: Annotated[int, typer.Option(help="unmarked squares searched for marks")] = 100_000,
+    folder: Annotated[list[int] | None, typer.Option(help="images of folders that are timed")] = None,
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure bit errors and quality beside the paper's figures, false finds and the averaging leak."""
@@ -134,12 +186,15 @@ def main(
     whole = {
         name: ImageSet.from_folder(tests / name, 3, smallest=loaded.net.sizes.side) for name in sets or SETS
     }
-    rows["sets"] = {}
+    rows["sets"], shrunk = {}, []
     for name, images in whole.items():
         small = torch.cat([bicubic(image[None], size).clamp(0, 1) for image in images])
         small = to_uint8(small).float() / 255
         rows["sets"][name] = measure(loaded, small, payloads, strength, setting)
-        rows["sets"][name]["averaging_leak"] = round(averaging_leak(loaded, small), 3)
+        shrunk.append(small)
+    rows |= pooled(rows["sets"].values())
+    rows["averaging_leak"] = round(averaging_leak(loaded, torch.cat(shrunk)), 3)
+    rows["folders"] = folders(codec, photos.FOLDER / "cat.jpg", folder or [20, 80])
     everything = ImageSet(tuple(image for images in whole.values() for image in images.images))
     rows["unmarked"] = false_finds(loaded, everything, crops)
     record.write(

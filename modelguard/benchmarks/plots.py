@@ -35,15 +35,18 @@ def codecs(figure: Any, results: Sequence[Result]) -> None:
 
 
 def unmarked(figure: Any, results: Sequence[Result]) -> None:
-    """How often unmarked images are said to be marked, by level; on or below the line is sound."""
+    """How often unmarked images seem to hold a message, or given bits; on or below the line is sound."""
     axes = figure.subplots()
     for one in (result["results"] for result in results):
-        crops, counts = one["unmarked"]["crops"], one["unmarked"]["found_at"]
-        found = {float(level): count / crops for level, count in counts.items() if count}
-        axes.loglog(list(found), list(found.values()), "o-", label=f"{one['codec']}, {crops:,} squares")
+        crops = one["unmarked"]["crops"]
+        for name, what in (("found_at", "any message"), ("bits_found_at", "random bits")):
+            counts = one["unmarked"][name].items()
+            found = {float(level): count / crops for level, count in counts if count}
+            label = f"{one['codec']}, {what}, {crops:,} squares"
+            axes.loglog(list(found), list(found.values()), "o-", label=label)
     axes.loglog([1e-6, 1], [1e-6, 1], color="black", linewidth=0.6, linestyle="dotted")
     axes.set_xlabel("level")
-    axes.set_ylabel("share of unmarked squares with a message")
+    axes.set_ylabel("share of unmarked squares")
     axes.legend(fontsize="small")
 
 

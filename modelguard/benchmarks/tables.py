@@ -35,6 +35,7 @@ TABLES = {
     "codecs": Table("codecs.json", image_codecs.codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", image_codecs.dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", image_codecs.dbmark_unmarked, "dbmark"),
+    "dbmark-folders": Table("dbmark-*.json", image_codecs.dbmark_folders, "dbmark"),
     "riis": Table("riis-*.json", image_codecs.riis, "riis"),
     "riis-curve": Table("riis-*.json", image_codecs.riis_curve, "riis"),
     "riis-score": Table("riis-*.json", image_codecs.riis_score, "riis"),

@@ -18,7 +18,8 @@ CODECS = {
         {"codec": "theirs", "surprise": {"none": 9.0, "blur 2": 0.5}},
     ],
 }
-UNMARKED = {"results": {"codec": "c", "unmarked": {"crops": 1000, "found_at": {"0.1": 80, "1e-06": 0}}}}
+FOUND = {"crops": 1000, "found_at": {"0.1": 80, "1e-06": 0}, "bits_found_at": {"0.1": 99, "1e-06": 0}}
+UNMARKED = {"results": {"codec": "c", "unmarked": FOUND}}
 CURVE = {"sigma 1": 30.0, "sigma 10": 28.0, "JPEG 40": 27.0, "JPEG 90": 28.5}
 LEVELS = {"results": {"codec": "r", "sets": {"Kodak": {"curve": {"secret": CURVE, "blind": CURVE}}}}}
 CARD = {"name": "dbmark-c", "curve": [{"step": 1, "psnr": 20.0, "jpeg 50": 0.5}]}
@@ -48,7 +49,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     words = {name: " ".join(ElementTree.fromstring(data).itertext()) for name, data in drawn.items()}
     assert "theirs" in words["codecs"]
     assert "blur 2" in words["codecs"]
-    assert "c, 1,000 squares" in words["dbmark-unmarked"]
+    assert "c, random bits, 1,000 squares" in words["dbmark-unmarked"]
     assert "r, Kodak, guessed" in words["riis-levels"]
     assert "jpeg 50" in words["dbmark-learning"]
     plots.main(tmp_path)

@@ -125,13 +125,16 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "Few").symlink_to(photos.FOLDER)
     words = ("--tests", tmp_path / "tests", "--set", "Few", "--codec", TINY, "--setting", "combined-30")
-    app(dbmark.main)(*words, "--payloads", 1, "--crops", 20, "--out", tmp_path)
+    app(dbmark.main)(*words, "--payloads", 1, "--crops", 20, "--folder", 1, "--out", tmp_path)
     result = json.loads((tmp_path / "dbmark-tiny.json").read_text())["results"]
     few = result["sets"]["Few"]
     assert few["bits"] == 12 * 30
     assert few["wrong"]["identity"] <= 6
-    assert few["upper"]["identity"] > few["wrong"]["identity"] / few["bits"]
-    assert -1 <= few["averaging_leak"] <= 1
+    assert result["wrong"] == few["wrong"]
+    assert result["upper"]["identity"] > few["wrong"]["identity"] / few["bits"]
+    assert -1 <= result["averaging_leak"] <= 1
+    assert [row["images"] for row in result["folders"]] == [1]
+    assert result["unmarked"]["bits_found_at"]["0.1"] <= 8
     assert result["unmarked"]["crops"] == 20
     table = render("dbmark", tmp_path)
     assert "| tiny | wrong bits, crop .035 | 3.74 % |" in table
@@ -146,7 +149,7 @@ def test_codecs_are_compared_at_one_psnr(tmp_path: Path) -> None:
     words = ("--tests", tmp_path / "tests", "--set", "Few", "--limit", 2, "--codec", TINY, "--peer", "none")
     app(codecs.main)(*words, "--psnr", 26, "--out", tmp_path)
     (row,) = json.loads((tmp_path / "codecs.json").read_text())["results"]
-    assert set(row["accuracy"]) == set(codecs.ATTACKS)
+    assert set(row["accuracy"]) == set(codecs.attacks(0))
     assert row["psnr"] == pytest.approx(26, abs=0.5)
     assert row["accuracy"]["none"] > 0.9
     assert 0 <= row["surprise"]["rotate 5"] < row["surprise"]["none"] <= 30 * 0.302

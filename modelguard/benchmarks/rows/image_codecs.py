@@ -13,32 +13,50 @@ from modelguard.benchmarks.rows.words import (
 
 def dbmark(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """Quality and bit errors of the image codecs beside the paper's."""
-    sets = list(dict.fromkeys(name for one in results for name in one["results"]["sets"]))
+    sets = [*dict.fromkeys(name for one in results for name in one["results"]["sets"])]
     rows: list[Row] = []
     for one in (result["results"] for result in results):
         paper, measured = one["paper"], [one["sets"].get(name) for name in sets]
         for name, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM")):
             figures = [paper.get(name), *(each and each[name] for each in measured)]
             rows.append((one["codec"], title, *map(plain, figures)))
-        for name in next(filter(None, measured))["wrong"]:
+        for name, pooled in one["wrong"].items():
             rates = [paper.get(name), *(each and each["wrong"][name] / each["bits"] for each in measured)]
-            cells = ("" if rate is None else f"{100 * rate:.4g} %" for rate in rates)
-            rows.append((one["codec"], f"wrong bits, {name}", *cells))
-    return ("weights", "measure", "paper", *sets), rows
+            cells = ["" if rate is None else f"{100 * rate:.4g} %" for rate in rates]
+            together = f"{pooled} of {one['bits']:,}, at most {100 * one['upper'][name]:.2g} %"
+            rows.append((one["codec"], f"wrong bits, {name}", *cells, together))
+    return ("weights", "measure", "paper", *sets, "together, with a bound of 97.5 %"), rows
 
 
 def dbmark_unmarked(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """How often the image codecs find a message in images without one, and what averaging tells."""
-    header = ("weights", "unmarked squares", "found at level", "smallest log10 p", "averaging leak")
+    header = (
+        "weights",
+        "unmarked squares",
+        "a message at level",
+        "smallest log10 p",
+        "random bits at level",
+        "averaging leak",
+    )
     return header, [
         (
             one["codec"],
             one["unmarked"]["crops"],
             plain(one["unmarked"]["found_at"]),
             one["unmarked"]["smallest_log10_p"],
-            plain([measured["averaging_leak"] for measured in one["sets"].values()]),
+            plain(one["unmarked"]["bits_found_at"]),
+            one["averaging_leak"],
         )
         for one in (result["results"] for result in results)
+    ]
+
+
+def dbmark_folders(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What marking a folder takes."""
+    return ("weights", "images of a folder", "seconds", "peak memory, MB"), [
+        (one["codec"], *row.values())
+        for one in (result["results"] for result in results)
+        for row in one["folders"]
     ]
 
 
@@ -51,7 +69,7 @@ def codecs(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         for attack in rows[0]["surprise"]
     ]
     speed = (
-        "seconds to embed / extract",
+        "seconds to embed / extract 512 x 512 px",
         *(" / ".join(map(plain, row["seconds"].values())) for row in rows),
     )
     return header, [*lines, speed]
