@@ -221,6 +221,7 @@ def main(
     steps: Annotated[int, typer.Option(help="embedding steps")] = 150,
     tune_steps: Annotated[int, typer.Option(help="fine-tuning steps of the thief")] = 300,
     keys: Annotated[int, typer.Option(help="strangers' keys in tables IV and V")] = 1000,
+    embed_steps: Annotated[int, typer.Option(help="embedding steps of the keyed mark")] = TriggerKey.steps,
     size: Annotated[list[int] | None, typer.Option(help="trigger sizes of tables X and XI")] = None,
     keep: Keep = None,
     out: record.Out = Path("docs/results"),
@@ -228,7 +229,7 @@ def main(
     """Re-run the paper's tables for one host in paper mode, the keyed mark beside it."""
     hosts.reproducible()
     photos, foreign, source = hosts.photos(train, 600), hosts.textures(textures), hosts.load(host)
-    model, key, facts = kept(source, photos, keep)
+    model, key, facts = kept(source, photos, keep, TriggerKey(steps=embed_steps))
     keyed = Keyed(model, key, round(facts["embed_seconds"] / 60, 2), TriggerKey(steps=steps))
     tables = Tables(source, photos, foreign, tests, PaperEmbedding(steps=steps), keyed)
     notes = "reduced length: the paper embeds for 8 epochs and fine-tunes for 10 to 100; one trial, not 30"
