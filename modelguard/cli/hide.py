@@ -9,7 +9,7 @@ import typer
 
 from modelguard.cli.app import MATCH
 from modelguard.cli.output import emit
-from modelguard.cli.sheet import draw_sheet
+from modelguard.cli.sheet import check_preview, draw_sheet
 
 if TYPE_CHECKING:
     from modelguard.cli.sheet import Tile
@@ -20,7 +20,10 @@ RIIS_HELP = "`riis:NAME` (weights that ship with modelguard), or `riis:` and the
 
 def hide(
     host: Annotated[Path, typer.Argument(metavar="HOST", help="RGB picture that is to look unchanged.")],
-    secrets: Annotated[list[Path], typer.Argument(metavar="SECRET...", help="One to five pictures to hide.")],
+    secrets: Annotated[
+        list[Path],
+        typer.Argument(metavar="SECRET...", help="Pictures to hide, as many as the weights carry."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Container to write; the ending says the format.")],
     codec: Annotated[str, typer.Option(help=RIIS_HELP)] = "riis:robust-1",
     preview: Annotated[Path | None, typer.Option(help=PREVIEW_HELP)] = None,
@@ -37,8 +40,7 @@ def hide(
     from modelguard.codecs.pictures import read
 
     check_target(out, force=force)
-    if preview is not None:
-        check_target(preview, force=force, name="preview")
+    check_preview(preview, out, force=force)
     hidden = hide_file(load_riis(codec), host, secrets, out, force=force)
     if preview is not None:
         tiles: list[Tile] = [("host", "", read(host))]

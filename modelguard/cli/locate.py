@@ -11,7 +11,7 @@ from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.hide import PREVIEW_HELP, RIIS_HELP
 from modelguard.cli.output import emit
 from modelguard.cli.reveal import DISTORTION_HELP, parse_distortion
-from modelguard.cli.sheet import draw_sheet
+from modelguard.cli.sheet import check_preview, draw_sheet
 
 if TYPE_CHECKING:
     from modelguard.cli.sheet import Tile
@@ -41,8 +41,7 @@ def locate(
 
     known = parse_distortion(distortion)
     check_target(out, force=force)
-    if preview is not None:
-        check_target(preview, force=force, name="preview")
+    check_preview(preview, out, force=force)
     picture = read(container)
     found = load_riis(codec).locate(picture, [read(secret) for secret in secrets], known)
     mask = Image.fromarray(found.mask)

@@ -10,7 +10,7 @@ import typer
 from modelguard.cli.app import INCONCLUSIVE, MATCH
 from modelguard.cli.hide import PREVIEW_HELP, RIIS_HELP
 from modelguard.cli.output import emit
-from modelguard.cli.sheet import draw_sheet
+from modelguard.cli.sheet import check_preview, draw_sheet
 from modelguard.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def reveal(
     known = parse_distortion(distortion)
     loaded = load_riis(codec)
     names = ["host", *(f"secret-{number}" for number in range(1, loaded.capacity + 1))]
-    for name in names:
-        check_target(out / f"{name}.png", force=force)
-    if preview is not None:
-        check_target(preview, force=force, name="preview")
+    targets = [out / f"{name}.png" for name in names]
+    for target in targets:
+        check_target(target, force=force)
+    check_preview(preview, *targets, force=force)
     picture = read(container)
     found = loaded.reveal(picture, known)
     pictures = dict(zip(names, (found.host, *found.secrets), strict=True))

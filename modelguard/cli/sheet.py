@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelguard._files import atomic_write_bytes
+from modelguard.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 SIDE, GAP, CAPTION = 256, 14, 46
 INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def check_preview(preview: Path | None, *others: Path, force: bool) -> None:
+    """Raise InputError if no sheet can be written to `preview` beside `others`, before any work is done."""
+    if preview is None:
+        return
+    if preview.suffix.lower() != ".png" or preview.resolve() in [one.resolve() for one in others]:
+        raise InputError(f"preview: {preview} is no PNG file of its own", "name another, such as preview.png")
+    if preview.exists() and not force:
+        raise InputError(f"preview: {preview} exists already", "choose another name, or give --force")
 
 
 def draw_sheet(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from modelguard.errors import InputError, SuspectError
@@ -15,9 +18,9 @@ from modelguard.suspects.contract import to_contract
 class ClipSuspect:
     """Asks `fn` with a clip; in the record, clips are images with one frame below the other.
 
-    A suspect that answers with another number of frames has dropped, cut or repeated some. Each frame is then
-    put where the frame asked is that it is most like. A frame that did not come back is filled with the one
-    asked, in the contrast of the answers, which scores about nothing. The key has no part in this.
+    A suspect that answers with another number of frames, or with one twice, has dropped some. Each frame is
+    then put where the frame asked is that it is most like. A frame that did not come back is filled with the
+    one asked, in the contrast of the answers, which scores about nothing. The key has no part in this.
 
     Args:
         fn: called with uint8 (frames, H, W, C), returns (T, H', W', C') of uint8, uint16 or floats in [0, 1].
@@ -51,11 +54,15 @@ class ClipSuspect:
                 "return an array (T, H, W, C) of at least one frame",
             )
         strip, converted = to_contract(result.reshape(-1, *result.shape[2:]), query)
-        if len(result) != self.frames:
+        if len(result) != self.frames or _repeats(result):
             strip, found = _in_place(asked, strip.reshape(len(result), -1, *strip.shape[1:]))
             note = f"{len(result)} frames for {self.frames}, {found} of them placed"
             converted = f"{converted}, {note}" if converted else note
         return Answer(strip, to_png(strip), "image/png", 200, converted=converted)
+
+
+def _repeats(answer: npt.NDArray[Any]) -> bool:
+    return any(np.array_equal(one, after) for one, after in pairwise(answer))
 
 
 def _in_place(asked: Pixels, answer: Pixels) -> tuple[Pixels, int]:

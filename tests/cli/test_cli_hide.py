@@ -85,6 +85,8 @@ def test_nothing_is_overwritten_without_force(run: Run, folder: Path) -> None:
     assert (result.code, (folder / "out.png").read_bytes()) == (3, before)
     shutil.copy("cat.png", "preview.png")
     assert run("hide", *hide[1:3], "--out", "new.png", *hide[5:], "--preview", "preview.png").code == 3
+    for name in ("new.png", "sheet.jpg"):  # the container itself, and no PNG
+        assert run("hide", *hide[1:3], "--out", "new.png", *hide[5:], "--preview", name, "--force").code == 3
     assert not Path("new.png").exists()
     assert run("hide", "rocket.png", *hide[2:], "--force").code == 0
     assert (folder / "out.png").read_bytes() != before

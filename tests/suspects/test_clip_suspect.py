@@ -38,8 +38,8 @@ def test_clips_are_strips_in_the_record() -> None:
 
 @pytest.mark.parametrize(
     "pick",
-    [[0, 1, 2], [1, 2, 3, 4], [0, 2, 3, 4], [4], [0, 0, 1, 2, 2, 3, 4]],
-    ids=["cut after", "cut before", "dropped", "one", "repeated"],
+    [[0, 1, 2], [1, 2, 3, 4], [0, 2, 3, 4], [4], [0, 0, 1, 2, 2, 3, 4], [0, 1, 1, 3, 4]],
+    ids=["cut after", "cut before", "dropped", "one", "repeated", "frozen"],
 )
 def test_frames_go_where_they_belong(pick: list[int]) -> None:
     found = ClipSuspect(lambda clip: enlarged(clip)[pick], 5).ask(STRIP)
