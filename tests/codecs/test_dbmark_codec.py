@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modelguard import photos, weights
 from modelguard.codecs import DBMark
+from modelguard.codecs.dbmark import PREFIX
 from modelguard.codecs.files import embed_file
 from modelguard.datasets import to_uint8
 from modelguard.errors import EmbeddingError, InputError, WeightsError
@@ -149,6 +150,16 @@ def test_a_picture_that_does_not_hold_the_mark_is_refused(codec: DBMark, photo: 
         codec.check(poor, bare)  # bare bits cannot be corrected
     saturated = torch.ones(3, 64, 64)
     assert codec.capacity(saturated).errors >= codec.capacity(photo).errors
+
+
+@pytest.mark.parametrize("name", [name.removeprefix(PREFIX) for name in weights.names() if PREFIX in name])
+def test_what_ships_marks_photos_grey_and_flat_pictures(name: str, photo: Tensor) -> None:
+    codec = DBMark.from_pretrained(name)
+    assert codec.capacity(photo).errors == 0
+    assert codec.capacity(photo).psnr > 34
+    flat = [torch.full((3, 160, 200), level) for level in (0.0, 0.5, 1.0)]
+    for picture in (photo.mean(0, keepdim=True), *flat):
+        assert codec.capacity(picture, strength=1.5).holds
 
 
 def test_capacity_names_what_fits(codec: DBMark, photo: Tensor) -> None:

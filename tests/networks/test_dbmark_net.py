@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from modelguard import photos
+from modelguard.codecs import DBMark
+from modelguard.datasets import Thumbnail
 from modelguard.errors import InputError
 from modelguard.networks.coupling import Coupling
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
@@ -83,6 +86,24 @@ def test_the_inverse_of_bf16_sub_nets_is_still_near() -> None:
             a, b = block.inverse(a, b)
     assert (a - image).abs().max() < 0.02
     assert (b - message).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("bf16", "image_error", "message_error"), [(False, 1e-5, 1e-5), (True, 0.01, 0.1)])
+@torch.no_grad()
+def test_a_trained_net_inverts(bf16: bool, image_error: float, message_error: float) -> None:
+    net = DBMark.from_pretrained("combined-30").net
+    shrink = Thumbnail(net.sizes.side)
+    images = torch.stack([shrink(one, torch.Generator())[0] for one in photos.load(3)])
+    container = bands = net.analyse(images)
+    tile = net.processor(torch.randint(0, 2, (len(images), 30)).float() * 2 - 1)
+    message = features = tile.repeat(1, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        for block in net.blocks:
+            container, message = block(container, message)
+        for block in reversed(net.blocks):
+            container, message = block.inverse(container, message)
+    assert (net.synthesise(container) - net.synthesise(bands)).abs().max() <= image_error
+    assert (message - features).abs().max() <= message_error
 
 
 @torch.no_grad()
