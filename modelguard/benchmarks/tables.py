@@ -42,6 +42,7 @@ TABLES = {
     "riis-locating": Table("riis-*.json", image_codecs.riis_locating, "riis"),
     "riis-photographing": Table("riis-*.json", image_codecs.riis_photographing, "riis"),
     "riis-colouring": Table("riis-*.json", image_codecs.riis_colouring, "riis"),
+    "riis-seams": Table("riis-*.json", image_codecs.riis_seams, "riis"),
     "riis-cost": Table("riis-*.json", image_codecs.riis_cost, "riis"),
     "barrier": Table("barrier.json", barriers.barrier, "barrier"),
     "barrier-cost": Table("barrier.json", barriers.barrier_cost, "barrier"),

@@ -153,6 +153,13 @@ def riis_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def riis_seams(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What tiles change in a container beside the net on the whole picture."""
+    return ("weights", "set", "tile, px", "overlap, px", "mean change, grey levels", "largest"), [
+        (one["codec"], name, *row["seams"].values()) for one, name, row in _riis_sets(results)
+    ]
+
+
 def _riis_sets(results: list[Result]) -> list[tuple[Result, str, Result]]:
     every = [result["results"] for result in results]
     return [(one, name, row) for one in every for name, row in one["sets"].items()]
