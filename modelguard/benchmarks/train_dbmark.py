@@ -65,7 +65,7 @@ class Setting:
 SETTINGS = {
     "jpeg-64": Setting(64, 40.0, 32, {"jpeg 50": COMBINED["jpeg 50"]}),
     "combined-30": Setting(30, 35.0, 16, COMBINED),
-    "robust-128": Setting(128, 36.0, 32, {**COMBINED, "resize .5": ForwardASL(Resize(0.5)), "grey": Grey()}),
+    "robust-128": Setting(128, 34.0, 32, {**COMBINED, "resize .5": ForwardASL(Resize(0.5)), "grey": Grey()}),
 }
 
 

@@ -25,7 +25,7 @@ def embed(
     bits: Annotated[
         str | None, typer.Option(help="Bare bits to hide, such as 0110...; as many as the codec holds.")
     ] = None,
-    codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:combined-30",
+    codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:robust-128",
     strength: Annotated[float, typer.Option(help="Factor on the mark; 2 costs 6 dB.")] = 1.0,
     force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,

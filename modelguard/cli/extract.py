@@ -22,7 +22,7 @@ def extract(
     text: Annotated[str | None, typer.Option(help="Ask whether this text is there.")] = None,
     number: Annotated[int | None, typer.Option("--id", min=0, help="Ask whether this id is there.")] = None,
     bits: Annotated[str | None, typer.Option(help="Ask whether these bits are there.")] = None,
-    codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:combined-30",
+    codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:robust-128",
     alpha: Annotated[float, typer.Option(help="Rate of false finds in images without a mark.")] = 1e-6,
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,

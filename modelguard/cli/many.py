@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from modelguard.codecs.dbmark import Payload
 
 CODEC_HELP = (
-    "`dbmark:combined-30` (a codec and weights that ship with modelguard), or `dbmark:` and the path of a "
-    "safetensors file."
+    "`dbmark:NAME` (weights that ship with modelguard: robust-128, jpeg-64, combined-30), or `dbmark:` and "
+    "the path of a safetensors file."
 )
 WORKERS_HELP = "Files worked on at once; by default one a processor core."
 Row = dict[str, Any]
@@ -27,7 +27,7 @@ def load_codec(name: str) -> DBMark:
     """Return the codec that --codec names."""
     from modelguard.codecs import DBMark
 
-    return DBMark.from_pretrained(_weights(name, "dbmark", "combined-30"))
+    return DBMark.from_pretrained(_weights(name, "dbmark", "robust-128"))
 
 
 def load_riis(name: str) -> RIIS:
