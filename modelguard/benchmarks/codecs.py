@@ -281,7 +281,11 @@ def main(
     shipped = [name.removeprefix(PREFIX) for name in weights.names() if name.startswith(PREFIX)]
     rows = [compare(one, given, psnr) for one in contenders(peers, codec or shipped)]
     record.write(
-        "codecs", out, rows, seed=0, notes=f"{len(given)} images of {images} at {psnr:g} dB; median of -log10 p over images"
+        "codecs",
+        out,
+        rows,
+        seed=0,
+        notes=f"{len(given)} images of {images} at {psnr:g} dB; median of -log10 p over images",
     )
 
 
