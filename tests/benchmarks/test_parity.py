@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from modelguard.benchmarks import parity, tables
+from modelguard.benchmarks import parity
 from modelguard.benchmarks.hosts import Host
+from modelguard.benchmarks.rows import trigger_key
 from modelguard.datasets import GaussianNoise, ImageSet, write_image
 from modelguard.protecting import Protected
 
@@ -29,5 +30,5 @@ def test_every_form_has_its_mark_and_its_quality(
         assert row["unmarked"]["verdict"] == "inconclusive"
         for name in ("psnr_marked", "psnr_unmarked"):
             assert row[name]["Set"] == pytest.approx(found[0][name]["Set"], abs=0.1)
-    header, cells = tables.parity([{"results": {"host": "dncnn", "forms": found}}])
+    header, cells = trigger_key.parity([{"results": {"host": "dncnn", "forms": found}}])
     assert [len(row) for row in cells] == [len(header)] * len(forms)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from modelguard.benchmarks import service, tables
+from modelguard.benchmarks import service
+from modelguard.benchmarks.rows import evidence
 from modelguard.networks import DnCNN
 from modelguard.protecting import Protected
 
@@ -22,5 +23,5 @@ def test_a_served_model_is_told_from_its_unmarked_host(protected: Protected, unm
         ("unmarked", 2, "inconclusive"),
     ]
     assert {media for row in found for media in row["answers"]} == {"image/jpeg"}
-    header, cells = tables.service([{"results": {"host": "dncnn", "jpeg": 75, "asked": found}}])
+    header, cells = evidence.service([{"results": {"host": "dncnn", "jpeg": 75, "asked": found}}])
     assert [len(row) for row in cells] == [len(header)] * 4
