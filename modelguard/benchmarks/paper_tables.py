@@ -7,7 +7,9 @@ treatment.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,7 +91,7 @@ class Keyed:
 
 
 class Tables:
-    """Runs the tables of one host and keeps their rows."""
+    """Runs the tables of one host, keeps their rows, and gives all so far to `save` after each."""
 
     def __init__(
         self,
@@ -99,7 +101,9 @@ class Tables:
         tests: Path,
         config: PaperEmbedding,
         keyed: Keyed,
+        save: Callable[[list[dict[str, Any]]], object],
     ) -> None:
+        self.save = save
         self.host, self.photos, self.foreign, self.tests, self.config = host, photos, foreign, tests, config
         self.keyed = keyed
         self.scale = host.border or 1
@@ -112,6 +116,7 @@ class Tables:
         row = {"table": table, "model": self.host.name, "case": case, "ours": ours, "paper": published}
         row["keyed"] = keyed
         self.rows.append(row)
+        self.save(self.rows)
 
     def published(self, table: str, *path: Any) -> Any:
         """Return the paper's figure of a cell, or None where it prints none."""
@@ -231,12 +236,10 @@ def main(
     photos, foreign, source = hosts.photos(train, 600), hosts.textures(textures), hosts.load(host)
     model, key, facts = kept(source, photos, keep, TriggerKey(steps=embed_steps))
     keyed = Keyed(model, key, round(facts["embed_seconds"] / 60, 2), TriggerKey(steps=steps))
-    tables = Tables(source, photos, foreign, tests, PaperEmbedding(steps=steps), keyed)
     notes = "reduced length: the paper embeds for 8 epochs and fine-tunes for 10 to 100; one trial, not 30"
-    try:
-        tables.run(keys, tune_steps, size or [20, 80, 160])
-    finally:
-        record.write(f"paper_tables-{host}", out, tables.rows, seed=0, notes=notes)
+    save = partial(record.write, f"paper_tables-{host}", out, seed=0, notes=notes)
+    tables = Tables(source, photos, foreign, tests, PaperEmbedding(steps=steps), keyed, save)
+    tables.run(keys, tune_steps, size or [20, 80, 160])
 
 
 if __name__ == "__main__":
