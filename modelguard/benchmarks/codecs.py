@@ -22,11 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import InterpolationMode, rotate
 
-from modelguard import weights
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.train_dbmark import through
 from modelguard.codecs import DBMark
-from modelguard.codecs.dbmark import PREFIX
+from modelguard.codecs.pretrained import shipped
 from modelguard.datasets import ImageSet, mixed_seed, to_uint8
 from modelguard.distortions import Blur, Crop, CropMasked, Cropout, Dropout, Jpeg, Noise, Resize
 from modelguard.errors import InputError
@@ -278,8 +277,7 @@ def main(
     given = ImageSet.from_folder(tests / images, 3)
     given = ImageSet(given.images[:limit])
     peers = list(PEERS) if peer is None else [name for name in peer if name != "none"]
-    shipped = [name.removeprefix(PREFIX) for name in weights.names() if name.startswith(PREFIX)]
-    rows = [compare(one, given, psnr) for one in contenders(peers, codec or shipped)]
+    rows = [compare(one, given, psnr) for one in contenders(peers, codec or shipped("dbmark"))]
     record.write(
         "codecs",
         out,

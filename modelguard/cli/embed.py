@@ -45,7 +45,6 @@ def embed(
     from modelguard.codecs.files import check_target, embed_file
 
     check_strength(strength)
-
     if not source.is_dir():
         check_target(target, force=force)
     loaded = load_codec(codec)

@@ -23,10 +23,11 @@ def check_preview(preview: Path | None, *others: Path, force: bool) -> None:
     """Raise InputError if no sheet can be written to `preview` beside `others`, before any work is done."""
     if preview is None:
         return
+    from modelguard.codecs.files import check_target
+
     if preview.suffix.lower() != ".png" or preview.resolve() in [one.resolve() for one in others]:
         raise InputError(f"preview: {preview} is no PNG file of its own", "name another, such as preview.png")
-    if preview.exists() and not force:
-        raise InputError(f"preview: {preview} exists already", "choose another name, or give --force")
+    check_target(preview, force=force, name="preview")
 
 
 def draw_sheet(

@@ -14,6 +14,12 @@ from modelguard.errors import InputError
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def shipped(family: str) -> list[str]:
+    """Return the names of the weights of a family that ship, without the family."""
+    prefix = f"{family}-"
+    return [name.removeprefix(prefix) for name in weights.names() if name.startswith(prefix)]
+
+
 def pretrained(family: str, name: str | Path, build: Callable[[dict[str, Any]], Net]) -> tuple[Net, str]:
     """Return a net with its weights, and the name that its file gives it.
 
@@ -27,16 +33,15 @@ def pretrained(family: str, name: str | Path, build: Callable[[dict[str, Any]], 
         InputError: nothing of that name ships, or the file holds no net of this family.
         WeightsError: the file is not the one its card describes.
     """
-    prefix, title = f"{family}-", family.upper()
-    shipped = sorted(one.removeprefix(prefix) for one in weights.names() if one.startswith(prefix))
-    if str(name) in shipped:
-        path = weights.FOLDER / f"{prefix}{name}.safetensors"
+    title, names = family.upper(), shipped(family)
+    if str(name) in names:
+        path = weights.FOLDER / f"{family}-{name}.safetensors"
     elif Path(name).is_file():
         path = Path(name)
     else:
         raise InputError(
             f"name: no {title} weights {str(name)!r} ship, and no file is called that",
-            f"choose one of {', '.join(shipped)}" if shipped else f"train some: see docs/{family}.md",
+            f"choose one of {', '.join(names)}" if names else f"train some: see docs/{family}.md",
         )
     data = weights.read(path)
     config = weights.config(data)

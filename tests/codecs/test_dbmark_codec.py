@@ -15,8 +15,8 @@ from torch import Tensor
 
 from modelguard import photos, weights
 from modelguard.codecs import DBMark
-from modelguard.codecs.dbmark import PREFIX
 from modelguard.codecs.files import embed_file
+from modelguard.codecs.pretrained import shipped
 from modelguard.datasets import to_uint8
 from modelguard.errors import EmbeddingError, InputError, WeightsError
 
@@ -152,7 +152,7 @@ def test_a_picture_that_does_not_hold_the_mark_is_refused(codec: DBMark, photo: 
     assert codec.capacity(saturated).errors >= codec.capacity(photo).errors
 
 
-@pytest.mark.parametrize("name", [name.removeprefix(PREFIX) for name in weights.names() if PREFIX in name])
+@pytest.mark.parametrize("name", shipped("dbmark"))
 def test_what_ships_marks_photos_grey_and_flat_pictures(name: str, photo: Tensor) -> None:
     codec = DBMark.from_pretrained(name)
     assert codec.capacity(photo).holds
