@@ -25,11 +25,12 @@ from modelguard.suspects import CallableSuspect, ModuleSuspect, Suspect
 from modelguard.training import TrainConfig, fit, restoration
 
 LEVELS = (0.05, 0.01, 0.001)
+GREY = Contract(1, 1)
 
 
-def fresh_key(owner: Owner, scheme: TriggerKey) -> Key:
+def fresh_key(owner: Owner, scheme: TriggerKey, contract: Contract = GREY) -> Key:
     """Return a new key with a cheap salt: what is tested is chance, not an owner who searches."""
-    public = scheme.public(Contract(1, 1))
+    public = scheme.public(contract)
     return Key.create(owner, public, scheme.per_query, decoder=scheme.decoder, log2_n=1)
 
 

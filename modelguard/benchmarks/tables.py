@@ -32,6 +32,8 @@ class Table(NamedTuple):
 TABLES = {
     "ristn": Table("ristn*.json", video.ristn, "ristn"),
     "ristn-cost": Table("ristn*.json", video.ristn_cost, "ristn"),
+    "clips": Table("clips.json", video.clips, "clips"),
+    "clips-innocents": Table("clips.json", video.clips_innocents, "clips"),
     "codecs": Table("codecs.json", image_codecs.codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", image_codecs.dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", image_codecs.dbmark_unmarked, "dbmark"),

@@ -104,7 +104,7 @@ def main(
     frames: Annotated[int, typer.Option(help="of a clip")] = 5,
     lr: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
     optimiser: Annotated[Optimiser, typer.Option()] = "adam",
-    sparsity: Annotated[float, typer.Option(help="weight of the fusion matrix's L1 norm")] = 1e-6,
+    sparsity: Annotated[float, typer.Option(help="weight of the fusion matrix's L1 norm")] = 1e-7,
     settled: Annotated[float, typer.Option(help="part of training after which batch norm stands")] = 0.8,
     checkpointing: Annotated[bool, typer.Option(help="save memory at the cost of time")] = False,
     precision: Annotated[Precision, typer.Option()] = "auto",

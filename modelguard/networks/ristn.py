@@ -106,7 +106,8 @@ class RISTN(nn.Module):
             )
         features = size.features
         self.fusion = nn.Conv2d(channels * (1 + size.temporal), features, 1, bias=False)
-        nn.init.normal_(self.fusion.weight, std=0.01)
+        # published as N(0, .01); batch norm follows, and so small a matrix turns at every step
+        nn.init.normal_(self.fusion.weight, std=self.fusion.in_channels**-0.5)
         self.head = nn.Sequential(
             nn.Conv2d(features, features, 1),
             nn.BatchNorm2d(features),

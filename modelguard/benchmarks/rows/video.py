@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelguard.benchmarks.rows.words import (
-    HOSTS,
-    Result,
-    Row,
-    plain,
-)
+from modelguard.benchmarks.rows.evidence import false_claims
+from modelguard.benchmarks.rows.words import HOSTS, Result, Row, p_value, plain
 
 
 def ristn(results: list[Result]) -> tuple[Row, Sequence[Row]]:
@@ -45,6 +41,31 @@ def ristn_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         for found in (one["results"]["cost"],)
         for name in ("fp32", "bf16")
     ]
+
+
+def clips(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """A marked model of clips: what its mark costs, and what transport and theft leave of it."""
+    one = results[0]["results"]
+    psnr, marked = one["psnr"], one["transport"][0]
+    told = [("unmarked", psnr["before"], None), ("marked", psnr["after"], marked)]
+    told += [(row["attack"], row["psnr"], row) for row in one["attacks"]]
+    told += [(f"answer: {row['channel']}", None, row) for row in one["transport"][1:]]
+    told += [(f"answer: {row['case']}", None, row) for row in one["returned"]]
+    rows = [
+        (
+            name,
+            "" if quality is None else f"{quality:.2f}",
+            f"{row['agree']} of {row['bits']}" if row else "",
+            p_value(row) if row else "",
+        )
+        for name, quality, row in told
+    ]
+    return ("model or channel", "Vid4, dB", "bits that agree, one clip", "log10 p"), rows
+
+
+def clips_innocents(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How often models of clips that never saw a key are rejected."""
+    return false_claims([{"results": result["results"]["innocents"]} for result in results])
 
 
 def _frames(found: Result) -> str:
