@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
-    from modelguard.schemes import Barrier, TriggerKey
+    from modelguard.schemes import Barrier, SelfWatermark, TriggerKey, WaveBarrier
     from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
@@ -37,9 +37,11 @@ __all__ = [
     "Owner",
     "Protected",
     "PublicKey",
+    "SelfWatermark",
     "TimestampAuthority",
     "TriggerKey",
     "Verdict",
+    "WaveBarrier",
     "__version__",
     "check",
     "from_pretrained",
@@ -65,9 +67,11 @@ _WHERE = {
     "Owner": "evidence",
     "Protected": "protecting",
     "PublicKey": "evidence",
+    "SelfWatermark": "schemes",
     "TimestampAuthority": "evidence",
     "TriggerKey": "schemes",
     "Verdict": "verifying",
+    "WaveBarrier": "schemes",
     "check": "checking",
     "from_pretrained": "sharing",
     "inspect": "checking",

@@ -20,7 +20,16 @@ from modelguard.errors import EmbeddingError, InputError
 from modelguard.evidence import Key, Owner, Registration, TimestampAuthority, register
 from modelguard.metrics import quality
 from modelguard.networks import FilmStrip, device_of
-from modelguard.schemes import AttachedScheme, Contract, EmbedReport, Scheme, TrainedScheme, probe
+from modelguard.schemes import (
+    AttachedScheme,
+    Contract,
+    EmbedReport,
+    PhotoReader,
+    Scheme,
+    TrainedScheme,
+    probe,
+    read,
+)
 from modelguard.verifying import verify
 from modelguard.weights import dump_state
 
@@ -168,8 +177,8 @@ def protect(
     border = contract.scale if contract.scale > 1 else 0
     before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
     asking: dict[str, Any] = {"queries": 1}
-    if isinstance(scheme, AttachedScheme):
-        asking = {"queries": min(3, len(test)), "photos": test}
+    if isinstance(read(key.scheme), PhotoReader):
+        asking = {"queries": min(20, len(test)), "photos": test}
     verdict, innocent = (verify(one, key, **asking) for one in (marked, model))
     if not verdict.match:
         raise EmbeddingError(

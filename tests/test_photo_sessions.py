@@ -73,7 +73,7 @@ def pictures() -> mg.ImageSet:
 @pytest.fixture(scope="module")
 def barred(owner: mg.Owner, pictures: mg.ImageSet) -> Protected:
     """An algorithm behind a barrier, with a cheap salt."""
-    return protect(Soften(), mg.Barrier(), data=pictures, owner=owner, stretch=10, test=pictures)
+    return protect(Soften(), mg.WaveBarrier(), data=pictures, owner=owner, stretch=10, test=pictures)
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +126,13 @@ def test_hosts_that_answer_otherwise_are_refused(
             return answer(image)
 
     with pytest.raises(ModelContractError, match=says) as caught:
-        protect(Odd(), mg.Barrier(), data=pictures, owner=owner, stretch=10)
+        protect(Odd(), mg.WaveBarrier(), data=pictures, owner=owner, stretch=10)
     assert "wrap it" in caught.value.remedy
 
 
 def test_photos_too_small_for_a_field_are_refused(owner: mg.Owner, photos: mg.ImageSet) -> None:
     with pytest.raises(InputError, match="too small to carry"):
-        protect(Soften(), mg.Barrier(), data=photos, owner=owner, stretch=10)
+        protect(Soften(), mg.WaveBarrier(), data=photos, owner=owner, stretch=10)
 
 
 def test_it_is_shared_with_its_registration(
@@ -155,7 +155,7 @@ def test_marked_answers_match_and_others_do_not(
     assert {line.kind for line in marked.transcript.lines} == {"photo"}
     for suspect, key in ((Soften(), barred.key), (nn.Identity(), barred.key)):
         assert mg.verify(suspect, key, photos=album).outcome == "inconclusive"
-    other = protect(Soften(), mg.Barrier(), data=pictures, owner=owner, stretch=10)
+    other = protect(Soften(), mg.WaveBarrier(), data=pictures, owner=owner, stretch=10)
     assert mg.verify(other.model, barred.key, photos=pictures).outcome == "inconclusive"
 
 

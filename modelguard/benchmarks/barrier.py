@@ -22,7 +22,7 @@ from modelguard.distortions import Blur, Jpeg, Noise, Resize
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.networks import dncnn, evaluating
-from modelguard.schemes import Barrier, Contract, tone_carriers
+from modelguard.schemes import Barrier, Contract, PhotoReader, WaveBarrier, read
 from modelguard.statistics import Multiplicity, SignTest, clopper_pearson, sign_test
 from modelguard.suspects.base import Pixels
 
@@ -38,6 +38,9 @@ CHANNELS: dict[str, Callable[[], nn.Module]] = {
     "resize 0.5": lambda: Resize(0.5),
     "blur 1": lambda: Blur(1),
 }
+
+
+SCHEMES: dict[str, Barrier | WaveBarrier] = {"filters": Barrier(), "waves": WaveBarrier()}
 
 
 class Median(nn.Module):
@@ -69,9 +72,8 @@ def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
     )
 
 
-def fresh_key(owner: Owner, channels: int) -> Key:
+def fresh_key(owner: Owner, scheme: Barrier | WaveBarrier, channels: int) -> Key:
     """Return a new key with a cheap salt."""
-    scheme = Barrier()
     public = scheme.public(Contract(channels, 1))
     return Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
 
@@ -79,7 +81,13 @@ def fresh_key(owner: Owner, channels: int) -> Key:
 def scores(key: Key, photo: Tensor, answer: Tensor) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the scores of one answer, of all leaves."""
     secrets = [key.leaf(index)[0] for index in range(key.leaves)]
-    return tone_carriers.decode_photo(key.scheme, secrets, key.salt, pixels(photo), pixels(answer))
+    return _reader(key).decode_photo(key.scheme, secrets, key.salt, pixels(photo), pixels(answer))
+
+
+def _reader(key: Key) -> PhotoReader:
+    reader = read(key.scheme)
+    assert isinstance(reader, PhotoReader)
+    return reader
 
 
 def pixels(image: Tensor) -> Pixels:
@@ -88,16 +96,16 @@ def pixels(image: Tensor) -> Pixels:
     return array
 
 
-def test_of(key: Key, read: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> SignTest:
+def test_of(key: Key, found: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> SignTest:
     """Return the test of the scores of some photos."""
-    signs = [tone_carriers.bits(key.scheme, key.leaf(index)[1], key.salt) for index in range(key.leaves)]
-    return sign_test(np.concatenate(signs), np.sum(read, axis=0), int(key.scheme["levels"]))
+    signs = [_reader(key).bits(key.scheme, key.leaf(index)[1], key.salt) for index in range(key.leaves)]
+    return sign_test(np.concatenate(signs), np.sum(found, axis=0), int(key.scheme["levels"]))
 
 
-def readings(key: Key, read: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> Iterator[dict[str, Any]]:
+def readings(key: Key, found: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> Iterator[dict[str, Any]]:
     """Yield what sessions of 1, 3 and 8 photos show, the photos taken in disjoint groups."""
     for count in COUNTS:
-        tests = [test_of(key, read[at : at + count]) for at in range(0, len(read) - count + 1, count)]
+        tests = [test_of(key, found[at : at + count]) for at in range(0, len(found) - count + 1, count)]
         adjusted = [SEARCHED.adjust(test.log10_p) for test in tests]
         yield {
             "photos": count,
@@ -109,20 +117,23 @@ def readings(key: Key, read: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> I
         }
 
 
-def measure(name: str, host: nn.Module, photos: list[Tensor], owner: Owner) -> dict[str, Any]:
+def measure(
+    scheme: Barrier | WaveBarrier, name: str, host: nn.Module, photos: list[Tensor], owner: Owner
+) -> dict[str, Any]:
     """Return one host's fidelity, transport and innocents.
 
     Args:
+        scheme: of the barrier.
         name: of the host.
         host: takes the photos as they are.
         photos: (C, 256, 256).
         owner: of the keys.
     """
     channels = photos[0].shape[0]
-    key, other = fresh_key(owner, channels), fresh_key(owner, channels)
+    key, other = (fresh_key(owner, scheme, channels) for _ in range(2))
     with evaluating(host):
         plain = [host(photo[None])[0].clamp(0, 1) for photo in photos]
-    model = Barrier().attach(nn.Identity(), key)  # the host is asked once, its barrier alone here
+    model = scheme.attach(nn.Identity(), key)  # the host is asked once, its barrier alone here
     with evaluating(model):
         marked = [model(answer[None])[0] for answer in plain]
     pairs = [[to_uint8(x)[None].float() / 255 for x in pair] for pair in zip(marked, plain, strict=True)]
@@ -132,19 +143,19 @@ def measure(name: str, host: nn.Module, photos: list[Tensor], owner: Owner) -> d
     for label, make in CHANNELS.items():
         channel = make()
         with torch.no_grad():
-            read = [
+            found = [
                 scores(key, photo, channel(to_uint8(answer)[None] / 255)[0])
                 for photo, answer in zip(photos, marked, strict=True)
             ]
-        transport.append({"channel": label, "read": list(readings(key, read))})
+        transport.append({"channel": label, "read": list(readings(key, found))})
     innocent = []
     for label, secret, answers in (
         ("unmarked host", key, plain),
         ("another owner's mark", other, marked),
         ("the photos themselves", key, photos),
     ):
-        read = [scores(secret, *pair) for pair in zip(photos, answers, strict=True)]
-        innocent.append({"answers": label, "read": list(readings(secret, read))})
+        found = [scores(secret, *pair) for pair in zip(photos, answers, strict=True)]
+        innocent.append({"answers": label, "read": list(readings(secret, found))})
     return {
         "host": name,
         "photos": len(photos),
@@ -155,13 +166,15 @@ def measure(name: str, host: nn.Module, photos: list[Tensor], owner: Owner) -> d
     }
 
 
-def null(host: nn.Module, photos: list[Tensor], owner: Owner, keys: int) -> dict[str, Any]:
+def null(
+    scheme: Barrier | WaveBarrier, host: nn.Module, photos: list[Tensor], owner: Owner, keys: int
+) -> dict[str, Any]:
     """Return how often fresh keys are rejected on an unmarked host, one photo each."""
     with evaluating(host):
         answers = [host(photo[None])[0] for photo in photos]
     found = []
     for number in range(keys):
-        key, at = fresh_key(owner, photos[0].shape[0]), number % len(photos)
+        key, at = fresh_key(owner, scheme, photos[0].shape[0]), number % len(photos)
         found.append(float(test_of(key, [scores(key, photos[at], answers[at])]).p))
     levels = {}
     for level in LEVELS:
@@ -171,10 +184,10 @@ def null(host: nn.Module, photos: list[Tensor], owner: Owner, keys: int) -> dict
     return {"keys": keys, **levels, "lowest_p": min(found)}
 
 
-def cost(owner: Owner, runs: int) -> dict[str, Any]:
+def cost(scheme: Barrier | WaveBarrier, owner: Owner, runs: int) -> dict[str, Any]:
     """Return seconds of DnCNN and of the barrier behind it at 256 x 256, medians of interleaved runs."""
     host, image = dncnn(pretrained="denoise-25"), torch.rand(1, 1, SIDE, SIDE)
-    model = Barrier().attach(nn.Identity(), fresh_key(owner, 1))
+    model = scheme.attach(nn.Identity(), fresh_key(owner, scheme, 1))
     seconds: dict[str, list[float]] = {"host": [], "barrier": []}
     with evaluating(host):
         for _ in range(runs + 1):
@@ -189,31 +202,35 @@ def cost(owner: Owner, runs: int) -> dict[str, Any]:
 
 def main(
     tests: hosts.Tests,
+    scheme: Annotated[str, typer.Option(help=f"one of {', '.join(SCHEMES)}")] = "filters",
     sets: Annotated[str, typer.Option(help="test set with photos of 256 px or more")] = "Kodak24",
     count: Annotated[int, typer.Option(help="photos", min=8)] = 8,
     keys: Annotated[int, typer.Option(help="fresh keys on an unmarked host")] = 200,
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure fidelity, sessions of 1, 3 and 8 photos, transport, innocents, fresh keys and cost."""
+    if scheme not in SCHEMES:
+        raise InputError(f"scheme: there is no barrier of {scheme!r}", f"choose one of {', '.join(SCHEMES)}")
     hosts.reproducible()
-    owner = Owner("Benchmark", Ed25519PrivateKey.generate())
+    how, owner = SCHEMES[scheme], Owner("Benchmark", Ed25519PrivateKey.generate())
     grey, colour = (crops(tests / sets, channels, count) for channels in (1, 3))
     denoiser = dncnn(pretrained="denoise-25")
     result = {
+        "carriers": scheme,
         "set": sets,
         "hosts": [
-            measure("DnCNN, grey", denoiser, grey, owner),
-            measure("median filter, colour", Median(), colour, owner),
+            measure(how, "DnCNN, grey", denoiser, grey, owner),
+            measure(how, "median filter, colour", Median(), colour, owner),
         ],
-        "null": null(Median(), [one[:, :128, :128] for one in grey[:8]], owner, keys),
-        "cost": cost(owner, 5),
+        "null": null(how, Median(), [one[:, :128, :128] for one in grey[:8]], owner, keys),
+        "cost": cost(how, owner, 5),
     }
     record.write(
-        "barrier",
+        f"barrier-{scheme}",
         out,
         result,
         seed=0,
-        notes="256 bits; clean photos, 256 px, as queries; 60 bits of search charged; fresh keys",
+        notes=f"{64 * how.leaves} bits; clean photos of 256 px; 60 bits of search charged; fresh keys",
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,17 +18,25 @@ from modelguard.cli.secrets import owner_in
 from modelguard.cli.stamps import TSA_HELP, TSA_ROOT_HELP, authority
 from modelguard.errors import InputError
 
+if TYPE_CHECKING:
+    from modelguard.schemes import Scheme
+
 
 class SchemeName(StrEnum):
     """Schemes by name."""
 
     trigger_key = "trigger-key"
     barrier = "barrier"
+    wave_barrier = "wave-barrier"
+    self_watermark = "self-watermark"
 
 
+BEHIND = "serve this, and keep it: it holds the mark in the open"
 SHIP = {
     SchemeName.trigger_key: "ship this",
-    SchemeName.barrier: "serve this, and keep it: it holds the mark in the open",
+    SchemeName.barrier: BEHIND,
+    SchemeName.wave_barrier: BEHIND,
+    SchemeName.self_watermark: "ship this",
 }
 SIGMA_HELP = "Noise the model removes, in grey levels of 255 (25 by default). For models that keep the size."
 
@@ -45,7 +54,9 @@ def protect(
         SchemeName,
         typer.Option(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
-            "away. barrier: put behind it without training, read from any photo; for a service you run."
+            "away. barrier: put behind it without training, read from any photo, learnt by networks that are "
+            "trained on its answers; for a service you run. wave-barrier: not learnt, but outlives mirrored "
+            "photos. self-watermark: the mark of a barrier, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
@@ -72,12 +83,18 @@ def protect(
     from modelguard.datasets import GaussianNoise
     from modelguard.evidence import resolve_passphrase
     from modelguard.protecting import protect as mark
-    from modelguard.schemes import Barrier, TriggerKey
+    from modelguard.schemes import Barrier, SelfWatermark, TriggerKey, WaveBarrier
 
     given = {key: value for key, value in (("steps", steps), ("leaves", leaves)) if value is not None}
-    if scheme == SchemeName.barrier and steps is not None:
+    schemes: dict[SchemeName, Callable[..., Scheme]] = {
+        SchemeName.trigger_key: TriggerKey,
+        SchemeName.barrier: Barrier,
+        SchemeName.wave_barrier: WaveBarrier,
+        SchemeName.self_watermark: SelfWatermark,
+    }
+    if SHIP[scheme] == BEHIND and steps is not None:
         raise InputError("steps: a barrier is not trained", "leave them out")
-    how = TriggerKey(**given) if scheme == SchemeName.trigger_key else Barrier(**given)
+    how = schemes[scheme](**given)
     passphrase = resolve_passphrase(None, confirm=create_owner is not None)
     with owner_in(owner, create_owner, passphrase) as signer:
         protected = mark(

@@ -9,8 +9,8 @@ from torch import nn
 
 from modelguard.errors import EvidenceError, MalformedEvidenceError
 from modelguard.evidence import Registration
-from modelguard.schemes import barrier, keyed_cells, tone_carriers
-from modelguard.schemes.barrier import Barrier
+from modelguard.schemes import keyed_cells, odd_filters, tone_carriers
+from modelguard.schemes.barrier import Barrier, Filtered
 from modelguard.schemes.base import (
     AttachedScheme,
     Contract,
@@ -22,7 +22,9 @@ from modelguard.schemes.base import (
     TriggerReader,
     probe,
 )
+from modelguard.schemes.self_watermark import SelfWatermark
 from modelguard.schemes.trigger_key import TriggerKey
+from modelguard.schemes.wave_barrier import WaveBarrier, Waved
 
 __all__ = [
     "AttachedScheme",
@@ -32,9 +34,11 @@ __all__ = [
     "PhotoReader",
     "Reader",
     "Scheme",
+    "SelfWatermark",
     "TrainedScheme",
     "TriggerKey",
     "TriggerReader",
+    "WaveBarrier",
     "probe",
     "read",
     "reader_of",
@@ -44,6 +48,8 @@ __all__ = [
 _READERS: dict[str, Reader] = {
     keyed_cells.ID: keyed_cells,
     keyed_cells.CLIP_ID: keyed_cells,
+    odd_filters.ID: odd_filters,
+    odd_filters.INSIDE_ID: odd_filters,
     tone_carriers.ID: tone_carriers,
 }
 
@@ -83,4 +89,8 @@ def shell(model: nn.Module, scheme: Mapping[str, Any], leaves: int) -> nn.Module
         scheme: public parameters.
         leaves: of the key.
     """
-    return barrier.shell(model, scheme, leaves) if scheme["id"] == tone_carriers.ID else model
+    if scheme["id"] == odd_filters.ID:
+        return Filtered(model, int(scheme["scale"]))
+    if scheme["id"] == tone_carriers.ID:
+        return Waved(model, int(scheme["channels"]), int(scheme["scale"]), leaves)
+    return model

@@ -1,16 +1,16 @@
 """Barrier: a mark in the answers to any photo, put there by a small module behind the host.
 
-No training and no triggers: the module adds keyed waves of the tone, colour and texture of each answer, and
-the owner's secret bits choose their signs. `tone_carriers` reads them.
+No training and no triggers: the module adds a faint keyed filter of each answer, whose signs are the owner's
+secret bits. `odd_filters` reads them. A network that a thief trains on such answers learns the filter too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,97 +18,91 @@ from torch import Tensor, nn
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
-from modelguard.schemes import tone_carriers
+from modelguard.schemes import odd_filters
 from modelguard.schemes.base import Contract
+from modelguard.schemes.planes import ONE, Integers
 
 HOST = "host."
 """What the names of the host's tensors begin with in a barred model."""
+SPREAD = 60.0
+"""Of a filter's values in photos."""
+LIMIT = 6.0
+"""Grey levels by which a pixel changes at most."""
 
 
 @dataclass(frozen=True)
 class Barrier:
-    """Mark a model's answers to all photos, for whoever sells its answers as his own.
+    """Mark a model's answers to all photos, and the networks that a thief trains on them.
 
-    The marked model is the host and a module behind it that holds the carriers and signs of this key: whoever
-    has its file has the mark, and can take it off. So keep the model in a service of yours. A network that a
-    thief trains on its answers is not known to carry this mark.
+    The marked model is the host and a module behind it that holds the sum of the key's filters: whoever has
+    its file has the mark, and can take it off. So keep the model in a service of yours; for a model that is
+    given away see `SelfWatermark` and `TriggerKey`.
 
     Args:
-        leaves: committed leaves of 64 bits, all of them in every answer.
+        leaves: committed leaves of 64 bits, all of them in every answer; with more than two they get in each
+            other's way.
         per_session: leaves that a session reads, and a certificate uses up.
-        amplitude: strength in 8-bit grey levels; the change of a pixel is at most four times this.
+        amplitude: strength in 8-bit grey levels, less where there is little structure; no pixel changes by
+            more than six.
     """
 
-    leaves: int = 4
-    per_session: int = 4
-    amplitude: float = 2.3
+    leaves: int = 2
+    per_session: int = 2
+    amplitude: float = 7.0
 
-    decoder: ClassVar[Decoder] = tone_carriers.DECODER
+    decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        if not 1 <= self.per_session <= min(self.leaves, 16):
-            raise InputError(
-                f"per_session: {self.per_session} of {self.leaves} leaves",
-                "read 1 to 16 leaves a session, no more than there are",
-            )
-        if not 0 < self.amplitude < math.inf:
-            raise InputError(
-                f"amplitude: {self.amplitude} is out of range", "use a number of grey levels above 0"
-            )
+        check_barrier(self.leaves, self.per_session, self.amplitude)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for one of clips."""
-        if contract.frames > 1:
-            raise InputError("scheme: Barrier marks images, the model makes clips", "use TriggerKey()")
-        return tone_carriers.public(
+        contract = image_contract(contract)
+        return odd_filters.public(
             channels=contract.channels, scale=contract.scale, per_session=self.per_session
         )
 
-    def attach(self, host: nn.Module, key: Key) -> Barred:
+    def attach(self, host: nn.Module, key: Key) -> Filtered:
         """Return `host` behind a barrier of this key, on its device."""
-        barred = shell(host, key.scheme, key.leaves)
-        for index in range(key.leaves):
-            secret_k, secret_b = key.leaf(index)
-            numbers, phases = tone_carriers.carriers(key.scheme, secret_k, key.salt)
-            signs = tone_carriers.bits(key.scheme, secret_b, key.salt)
-            for buffer, values in ((barred.numbers, numbers), (barred.phases, phases), (barred.signs, signs)):
-                buffer[index] = torch.from_numpy(values).to(buffer)
-        barred.amplitude.fill_(self.amplitude)
+        barred = Filtered(host, int(key.scheme["scale"]))
+        barred.weights += torch.from_numpy(signed_carriers(key)).to(barred.weights)
+        barred.amplitude.fill_(self.amplitude / math.sqrt(odd_filters.CELLS * key.leaves))
         return barred.train(host.training)
 
 
-class Barred(nn.Module):
-    """A host and the barrier behind it: (B, C, H, W) to (B, C, sH, sW) in [0, 1], of any size.
+def signed_carriers(key: Key) -> Integers:
+    """Return the weight of each feature: the sum of all leaves' carriers, each with its secret sign."""
+    total = np.zeros(odd_filters.FEATURES, np.int64)
+    for index in range(key.leaves):
+        secret_k, secret_b = key.leaf(index)
+        signs = odd_filters.bits(key.scheme, secret_b, key.salt)
+        total += signs @ odd_filters.carriers(key.scheme, secret_k, key.salt)
+    return total
 
-    The barrier knows no position, turns and flips with the picture, and works in float32 whatever the
-    precision of the host: its numbers are integers, which no change of precision touches.
+
+class Barred(nn.Module):
+    """A host and a barrier behind it: (B, C, H, W) to (B, C, sH, sW) in [0, 1], of any size.
+
+    The barrier knows no position and works in float32 whatever the precision of the host: its numbers are
+    integers, which no change of precision touches.
 
     Args:
         host: the protected model.
-        channels: of its answers, 1 or 3.
         scale: s.
-        leaves: of the key.
     """
 
-    numbers: Tensor
-    phases: Tensor
-    signs: Tensor
     amplitude: Tensor
 
-    def __init__(self, host: nn.Module, channels: int, scale: int, leaves: int) -> None:
+    def __init__(self, host: nn.Module, scale: int) -> None:
         super().__init__()
         self.host, self.scale = host, scale
-        device, cells = device_of(host), (leaves, tone_carriers.CELLS)
-        self.register_buffer("numbers", torch.zeros((*cells, channels + 2), dtype=torch.int8, device=device))
-        self.register_buffer("phases", torch.zeros(cells, dtype=torch.uint8, device=device))
-        self.register_buffer("signs", torch.zeros(cells, dtype=torch.int8, device=device))
-        self.register_buffer("amplitude", torch.zeros((), device=device))
+        self.register_buffer("amplitude", torch.zeros((), device=device_of(host)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the marked answer."""
         answer = cast(Tensor, self.host(image))
         shown = answer.float().clamp(0.0, 1.0)
-        with torch.autocast(shown.device.type, enabled=False):  # bf16 waves would be noise
+        with torch.autocast(shown.device.type, enabled=False):  # in bf16 the mark would be noise
             change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
         if self.scale > 1:
             change = F.interpolate(change, scale_factor=float(self.scale), mode="bilinear")
@@ -116,37 +110,55 @@ class Barred(nn.Module):
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
+        raise NotImplementedError
+
+
+class Filtered(Barred):
+    """A host and the sum of a key's odd filters behind it; see `odd_filters`."""
+
+    weights: Tensor
+    filters: Tensor
+
+    def __init__(self, host: nn.Module, scale: int) -> None:
+        super().__init__(host, scale)
+        device = device_of(host)
+        self.register_buffer("weights", torch.zeros(odd_filters.FEATURES, dtype=torch.int16, device=device))
+        filters = torch.from_numpy(odd_filters.filters())[:, None].to(device)
+        self.register_buffer("filters", filters, persistent=False)
+
+    def residual(self, shown: Tensor) -> Tensor:
+        """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
         tone = shown.mean(1, keepdim=True)
-        contrast = _mean(_mean((_mean(tone, 1) - _mean(tone, 4)).abs(), 2), 2) * 255
-        fine = tone_carriers.EDGE * (_mean(_mean(tone, 2), 2) - _mean(_mean(tone, 5), 5)) * 255
-        texture = 256 * contrast / (contrast + tone_carriers.CONTRAST)
-        coordinates = torch.cat([_mean(_mean(shown, 2), 1) * 255, fine, texture], 1)
-        total = torch.zeros_like(tone)
-        for numbers, phases, signs in zip(self.numbers, self.phases, self.signs, strict=True):
-            turns = numbers.float()[:, :, None, None] * (math.tau / 4096)
-            waves = torch.sin(F.conv2d(coordinates, turns, phases.float() * (math.tau / 256)))
-            total = total + F.conv2d(waves, signs.float()[None, :, None, None])
-        total = total * math.sqrt(2 / self.signs.numel())
-        gain = ((contrast + 3) / 6).clamp(0.5, 1.0)  # less where it would be seen
-        change = _detail(gain * _detail(total)).clamp(-4.0, 4.0)
-        return change * (self.amplitude.float() / 255)
+        filters = self.filters.float() * (255 * ONE / 2**odd_filters.SHIFT)
+        padded = F.pad(tone, [odd_filters.RADIUS] * 4, mode="replicate")
+        leaning = F.conv2d(padded, filters).clamp(-odd_filters.CUT, odd_filters.CUT)
+        bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)
+        bright = bright.clamp(-odd_filters.FARTHEST, odd_filters.FARTHEST) / 128
+        classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
+        parts = F.conv2d(leaning, self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
+        total = (parts * classes).sum(1, keepdim=True) / (SPREAD * math.sqrt(odd_filters.FEATURES))
+        change: Tensor = (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255
+        return change
 
 
-def shell(host: nn.Module, scheme: Mapping[str, int | str], leaves: int) -> Barred:
-    """Return `host` behind a barrier whose numbers are still to be loaded.
-
-    Args:
-        host: built as the protected one was.
-        scheme: public parameters.
-        leaves: of the key.
-    """
-    return Barred(host, int(scheme["channels"]), int(scheme["scale"]), leaves)
-
-
-def _mean(plane: Tensor, radius: int) -> Tensor:
+def box(plane: Tensor, radius: int) -> Tensor:
     """Return the mean over (2 radius + 1)^2 pixels, the border repeated."""
     return F.avg_pool2d(F.pad(plane, [radius] * 4, mode="replicate"), 2 * radius + 1, 1)
 
 
-def _detail(plane: Tensor) -> Tensor:
-    return plane - _mean(_mean(plane, 3), 3)
+def check_barrier(leaves: int, per_session: int, amplitude: float) -> None:
+    """Raise InputError unless a barrier can be of these settings."""
+    if not 1 <= per_session <= min(leaves, 16):
+        raise InputError(
+            f"per_session: {per_session} of {leaves} leaves",
+            "read 1 to 16 leaves a session, no more than there are",
+        )
+    if not 0 < amplitude < math.inf:
+        raise InputError(f"amplitude: {amplitude} is out of range", "use a number of grey levels above 0")
+
+
+def image_contract(contract: Contract) -> Contract:
+    """Return a contract; raises InputError for one of clips, whose answers no barrier marks."""
+    if contract.frames > 1:
+        raise InputError("scheme: Barrier marks images, the model makes clips", "use TriggerKey()")
+    return contract

@@ -12,25 +12,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder, stream
 from modelguard.schemes.parameters import form_problem
+from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, fitted, in_size_of_query, mean
 
 ID = "mg.tone-carriers/1"
 CELLS = 64
 """Bits of a leaf."""
-SMALLEST, LARGEST = 64, 512
-"""Sides of a photo that is asked, in pixels: a smaller one shows too little, a larger one is made smaller."""
-ONE = 16
-"""Units of a grey level in which everything is counted."""
 CONTRAST = 8
 """Grey levels of contrast that are half-way to the most that counts."""
 EDGE = 4
 """Factor on fine structure, so that a grey level of it counts as much as several of tone."""
-REACH = 6
-"""Most that a pixel's answer may differ from its query and still count in full, in grey levels."""
 STEPS = 100
 """Steps in which the overlap of the carriers in a photo is taken away."""
 DEFINITION = (  # its digest is in every registration: to change a letter is to make another decoder
@@ -47,8 +41,6 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
 DECODER = Decoder("mg.tone-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
 NAMES = ("channels", "scale", "perSession", "levels")
 Public = Mapping[str, int | str]
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 
 _ROWS = 4096  # pixels whose waves are held at a time
 
@@ -110,24 +102,6 @@ def carriers(scheme: Public, secret: bytes, salt: bytes) -> tuple[Integers, Inte
     return drawn[:, 1:].astype(np.int8).astype(np.int64), drawn[:, 0].astype(np.int64)
 
 
-def fitted(photo: Pixels) -> Pixels:
-    """Return a photo (H, W, C) as it is asked: itself, or made smaller to sides of at most 512 px.
-
-    Raises:
-        InputError: a side is shorter than 64 px.
-    """
-    if max(photo.shape[:2]) > LARGEST:
-        picture = Image.fromarray(photo[..., 0] if photo.shape[2] == 1 else photo)
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BICUBIC)
-        photo = np.asarray(picture).reshape(picture.height, picture.width, photo.shape[2])
-    if min(photo.shape[:2]) < SMALLEST:
-        raise InputError(
-            f"photo: {photo.shape[1]} x {photo.shape[0]} px is too small to carry a mark",
-            f"use photos with sides of {SMALLEST} px or more, not longer than {LARGEST // SMALLEST} to 1",
-        )
-    return photo
-
-
 def decode_photo(
     scheme: Public, secrets: Sequence[bytes], salt: bytes, query: Pixels, response: Pixels
 ) -> Integers:
@@ -161,64 +135,22 @@ def decode_photo(
             f"photo: query {query.shape}, response {response.shape}, not of {channels} channels and fitting",
             "ask with photos as `fitted` returns them",
         )
-    answer = _in_size_of_query(response, query.shape[:2], scale)
+    answer = in_size_of_query(response, query.shape[:2], scale)
     tone = answer.sum(axis=2) // channels
-    contrast = _mean(_mean(np.abs(_mean(tone, 1) - _mean(tone, 4)), 2), 2)
+    contrast = mean(mean(np.abs(mean(tone, 1) - mean(tone, 4)), 2), 2)
     gain = np.clip(contrast + 24, 24, 96)
-    fine = EDGE * (_mean(_mean(tone, 2), 2) - _mean(_mean(tone, 5), 5))
+    fine = EDGE * (mean(mean(tone, 2), 2) - mean(mean(tone, 5), 5))
     texture = 256 * ONE * contrast // (contrast + CONTRAST * ONE)
-    planes = [_mean(_mean(answer[..., one], 2), 1) for one in range(channels)]
+    planes = [mean(mean(answer[..., one], 2), 1) for one in range(channels)]
     coordinates = np.stack([*planes, fine, texture], axis=2)
-    seen = _beyond(tone, ONE * query.astype(np.int64).sum(axis=2) // channels)
-    force = _detail(seen * gain)
+    seen = beyond(tone, ONE * query.astype(np.int64).sum(axis=2) // channels)
+    force = detail(seen * gain)
     waves = [carriers(scheme, secret, salt) for secret in secrets]
     numbers, phases = (np.concatenate(parts) for parts in zip(*waves, strict=True))
     scores = _correlation(coordinates.reshape(-1, channels + 2), force.reshape(-1), numbers, phases)
     every_third = coordinates[::3, ::3].reshape(-1, channels + 2)
     overlap = _overlap(every_third, gain[::3, ::3].reshape(-1), numbers, phases)
     return _disentangled(scores, overlap)
-
-
-def _in_size_of_query(response: Pixels, size: tuple[int, int], scale: int) -> Integers:
-    """Return the response in 1/16 grey level, squares of `scale` pixels averaged: int64 (H, W, C)."""
-    height, width = size
-    if response.shape[:2] != (height * scale, width * scale):
-        planes = [Image.fromarray(plane) for plane in np.moveaxis(response, 2, 0)]
-        to = width * scale, height * scale
-        planes = [plane.resize(to, Image.Resampling.BICUBIC) for plane in planes]
-        response = np.stack([np.asarray(plane) for plane in planes], axis=2)
-    squares = response.astype(np.int64).reshape(height, scale, width, scale, -1)
-    averaged: Integers = ONE * squares.sum(axis=(1, 3)) // scale**2
-    return averaged
-
-
-def _sum(plane: Integers, radius: int) -> Integers:
-    """Return the sums over (2 radius + 1)^2 pixels, the border repeated."""
-    side = 2 * radius + 1
-    for axis in (0, 1):
-        widths = [(0, 0), (0, 0)]
-        widths[axis] = (radius + 1, radius)
-        total = np.pad(plane, widths, mode="edge").cumsum(axis=axis)
-        total = np.moveaxis(total, axis, 0)
-        plane = np.moveaxis(total[side:] - total[:-side], 0, axis)
-    return plane
-
-
-def _mean(plane: Integers, radius: int) -> Integers:
-    return _sum(plane, radius) // (2 * radius + 1) ** 2
-
-
-def _detail(plane: Integers) -> Integers:
-    """Return a picture less its low-passed self."""
-    return plane - _mean(_mean(plane, 3), 3)
-
-
-def _beyond(answer: Integers, query: Integers) -> Integers:
-    """Return the fine structure of the answer beyond the multiple of the query's that fits it locally."""
-    mine, asked = _detail(answer), _detail(query)
-    shared, own = _mean(mine * asked, 6), _mean(asked * asked, 6)
-    beyond = mine - shared * asked // (own + 4 * ONE**2)
-    return np.clip(beyond, -REACH * ONE, REACH * ONE)
 
 
 def _waves(coordinates: Integers, numbers: Integers, phases: Integers) -> npt.NDArray[np.float64]:

@@ -12,13 +12,14 @@ from modelguard.benchmarks import barrier, record, tables
 from modelguard.datasets import write_image
 from modelguard.errors import InputError
 from modelguard.evidence import Owner
+from modelguard.schemes import Barrier, WaveBarrier
 
 
 def test_a_barrier_is_measured(owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # some keys in a hundred change one of these photos more than is asserted here; these do not
     monkeypatch.setattr("modelguard.evidence.key.secrets.token_bytes", random.Random(0).randbytes)
     images = [image[:, 64:192, 64:192] for image in photos.load(1)][:8]
-    host = barrier.measure("median", barrier.Median(), images, owner)
+    host = barrier.measure(WaveBarrier(), "median", barrier.Median(), images, owner)
     assert host["psnr"]["mean"] > 41
     assert host["ssim"]["least"] > 0.97
     read = {row["channel"]: row["read"] for row in host["transport"]}
@@ -27,12 +28,13 @@ def test_a_barrier_is_measured(owner: Owner, tmp_path: Path, monkeypatch: pytest
     assert read["8 bit"][2]["matches"] == 1
     assert read["8 bit"][0]["agree"] < read["8 bit"][2]["agree"]
     assert all(one["matches"] == 0 for row in host["innocent"] for one in row["read"])
-    null = barrier.null(barrier.Median(), images[:2], owner, 6)
+    null = barrier.null(WaveBarrier(), barrier.Median(), images[:2], owner, 6)
     assert (null["keys"], null["at_0.001"]["share"]) == (6, 0)
     cost = {"host": "DnCNN", "host_seconds": 1.0, "share": 0.031}
-    record.write("barrier", tmp_path, {"hosts": [host], "null": null, "cost": cost}, seed=0)
-    assert "| median | another owner's mark |" in tables.render("barrier", tmp_path)
-    assert "| time, as a share of DnCNN's | 3.1% |" in tables.render("barrier-cost", tmp_path)
+    found = {"carriers": "waves", "hosts": [host], "null": null, "cost": cost}
+    record.write("barrier-waves", tmp_path, found, seed=0)
+    assert "| waves: median | another owner's mark |" in tables.render("barrier", tmp_path)
+    assert "| waves: time, as a share of DnCNN's | 3.1% |" in tables.render("barrier-cost", tmp_path)
 
 
 def test_crops_are_the_centres_of_large_photos(tmp_path: Path) -> None:
@@ -47,6 +49,6 @@ def test_crops_are_the_centres_of_large_photos(tmp_path: Path) -> None:
 
 
 def test_a_barrier_is_cheap_beside_its_host(owner: Owner) -> None:
-    row = barrier.cost(owner, 1)
+    row = barrier.cost(Barrier(), owner, 1)
     assert row["share"] == pytest.approx(row["barrier_seconds"] / row["host_seconds"], abs=1e-3)
     assert json.dumps(row)

@@ -10,6 +10,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "vectors"
@@ -316,3 +317,72 @@ def test_tone_carriers_by_hand(vector):
         given = [sum(map(int.__mul__, row, x)) for row in overlap]
         x = [old + ((aim << 16) - pull) // step for old, aim, pull in zip(x, z, given, strict=True)]
     assert x == vector["scores"]
+
+
+@pytest.mark.parametrize("vector", load("odd_filters")["vectors"], ids=["grey", "colour inside"])
+def test_odd_filters_by_hand(vector):
+    """Written from the format alone, in exact integers of numpy; the package sums floats."""
+    scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
+    channels, scale, side = scheme["channels"], scheme["scale"], 64
+
+    def picture(label, side):
+        rough = -(-side // 4) + 2
+        drawn = hashlib.shake_256(label.encode()).digest(rough * rough * channels)
+        values = np.frombuffer(drawn, np.uint8).reshape(rough, rough, channels).astype(np.int64)
+        large = values.repeat(4, 0).repeat(4, 1)
+        return sum(large[y : y + side, x : x + side] for y in range(7) for x in range(7)) // 49
+
+    query = picture("photo", side)
+    answer = query.repeat(scale, 0).repeat(scale, 1) - picture("answer", side * scale) // 32
+
+    drawn = shake("W", salt, bytes.fromhex(vector["xK"]), 64 * 168 // 8)
+    carriers = np.array([1 if byte >> n & 1 else -1 for byte in drawn for n in range(7, -1, -1)])
+    carriers = carriers.reshape(64, 168)
+    assert sha256(carriers.astype("<i8").tobytes()).hex() == vector["carriers"]
+    data = shake("b", salt, bytes.fromhex(vector["xb"]), 8)
+    assert [1 if byte >> n & 1 else -1 for byte in data for n in range(7, -1, -1)] == vector["b"]
+
+    def mean(plane, r):
+        for axis in (0, 1):
+            ends = [(r, r) if axis == one else (0, 0) for one in (0, 1)]
+            wide = np.pad(plane, ends, mode="edge")
+            plane = sum(np.take(wide, range(d, d + side), axis) for d in range(2 * r + 1))
+        return plane // (2 * r + 1) ** 2
+
+    def detail(plane):
+        return plane - mean(mean(plane, 3), 3)
+
+    grid = answer.reshape(side, scale, side, scale, channels)
+    tone = (16 * grid.sum((1, 3)) // scale**2).sum(2) // channels
+    asked = 16 * query.sum(2) // channels
+    change = (detail(tone) - detail(asked)).clip(-96, 96)
+
+    window = dict(enumerate([256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40]))
+    wide = np.pad(tone, 10, mode="edge")
+    filtered, numbers = [], []
+    for i, j in itertools.product(range(7), range(-6, 7)):
+        if (i, j) <= (0, 0) or i * i + j * j > 36:
+            continue
+        total = 0
+        for y, x in itertools.product(range(-10, 11), repeat=2):
+            turn = 18 * (i * y + j * x) % 256
+            wave = (turn % 128 * (128 - turn % 128) >> 5) * (1 if turn < 128 else -1)
+            number = wave * window[abs(y)] * window[abs(x)] * math.isqrt(64 * (i * i + j * j))
+            numbers.append(number)
+            total = total + number * wide[10 + y : 10 + y + side, 10 + x : 10 + x + side]
+        filtered.append((total >> 33).clip(-96, 96))
+    packed = np.array(numbers).astype("<i8").tobytes()
+    assert sha256(packed).hex() == load("odd_filters")["filters"]
+
+    bright = (2 * (mean(mean(tone, 2), 2) // 16 - 112)).clip(-192, 192)
+    classes = (128, bright, (bright * bright >> 7) - 80)
+    features = np.stack([kind * one >> 7 for kind in classes for one in filtered])
+    few = features[:, ::3, ::3].reshape(168, -1)
+    shared = carriers @ (features.reshape(168, -1) @ change.reshape(-1))
+    overlap = carriers @ (few @ few.T) @ carriers.T
+    part = overlap >> 8
+    step, found = int(abs(part).sum(1).max()) + 2**22, np.zeros(64, np.int64)
+    for _ in range(100):
+        found = found + ((shared << 8) - part @ found) // step
+    weight = int(np.trace(overlap)) // 64 // (int((change * change).sum()) // change.size + 256)
+    assert (found * weight).tolist() == vector["scores"]

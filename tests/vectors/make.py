@@ -15,7 +15,7 @@ import numpy as np
 from modelguard.evidence import Session, SuspectInfo, dsse, merkle, prf, records
 from modelguard.evidence.blobs import array_digest
 from modelguard.evidence.transcript import chain
-from modelguard.schemes import keyed_cells, tone_carriers
+from modelguard.schemes import keyed_cells, odd_filters, planes, tone_carriers
 from modelguard.statistics import sign_test, upper_tail
 
 HERE = Path(__file__).parent
@@ -159,7 +159,7 @@ def tones() -> dict[str, Any]:
     for channels, scale, count in ((1, 1, 1), (3, 2, 1)):
         scheme = tone_carriers.public(channels=channels, scale=scale)
         pairs = [prf.leaf_secrets(MASTER, leaf) for leaf in range(count)]
-        side = tone_carriers.SMALLEST
+        side = planes.SMALLEST
         query = _picture("photo", side, channels)
         answer = (
             query.repeat(scale, 0).repeat(scale, 1) // 2 + _picture("answer", side * scale, channels) // 4
@@ -186,6 +186,35 @@ def tones() -> dict[str, Any]:
     return {"decoder": tone_carriers.DECODER._asdict(), "vectors": vectors}
 
 
+def odd() -> dict[str, Any]:
+    """Carriers and b of odd filters, and the scores of a small answer to a photo that everybody can make."""
+    vectors = []
+    for channels, scale, inside in ((1, 1, False), (3, 2, True)):
+        scheme = odd_filters.public(channels=channels, scale=scale, inside=inside)
+        x_k, x_b = prf.leaf_secrets(MASTER, 0)
+        side = planes.SMALLEST
+        query = _picture("photo", side, channels)
+        answer = query.repeat(scale, 0).repeat(scale, 1) - _picture("answer", side * scale, channels) // 32
+        vectors.append(
+            {
+                "scheme": scheme,
+                "salt": SALT.hex(),
+                "xK": x_k.hex(),
+                "xb": x_b.hex(),
+                "carriers": _digest(odd_filters.carriers(scheme, x_k, SALT)),
+                "b": odd_filters.bits(scheme, x_b, SALT).tolist(),
+                "query": array_digest(query),
+                "answer": array_digest(answer),
+                "scores": odd_filters.decode_photo(scheme, [x_k], SALT, query, answer).tolist(),
+            }
+        )
+    return {
+        "decoder": odd_filters.DECODER._asdict(),
+        "filters": _digest(odd_filters.filters()),
+        "vectors": vectors,
+    }
+
+
 def _picture(label: str, side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Soft shapes out of SHAKE256: bytes in squares of 4, averaged over 7 x 7 pixels."""
     rough = -(-side // 4) + 2
@@ -207,6 +236,7 @@ MADE = {
     "tail": tails,
     "keyed_cells": cells,
     "tone_carriers": tones,
+    "odd_filters": odd,
 }
 
 

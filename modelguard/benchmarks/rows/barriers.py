@@ -12,37 +12,60 @@ from modelguard.benchmarks.rows.words import (
 
 def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What sessions of ordinary photos show of a barrier, behind channels and where there is none."""
-    every = results[0]["results"]["hosts"]
-    counts = [one["photos"] for one in every[0]["transport"][0]["read"]]
+    every = [(one["results"]["carriers"], host) for one in results for host in one["results"]["hosts"]]
+    counts = [one["photos"] for one in every[0][1]["transport"][0]["read"]]
     header = ("host", "answers", *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p (matches)" for n in counts))
     return header, [
-        (host["host"], name, *_barrier_read(row["read"]))
-        for host in every
+        (f"{carriers}: {host['host']}", row[label], *_barrier_read(row["read"]))
+        for carriers, host in every
         for kind, label in (("transport", "channel"), ("innocent", "answers"))
         for row in host[kind]
-        for name in (row[label],)
     ]
 
 
 def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What a barrier costs the eye and the clock, and fresh keys on an unmarked host."""
-    found = results[0]["results"]
-    cost, null = found["cost"], found["null"]
     rows: list[Row] = []
-    for host in found["hosts"]:
-        psnr, ssim = host["psnr"], host["ssim"]
-        rows.append((f"{host['host']}: PSNR, mean and least", f"{psnr['mean']:.2f}, {psnr['least']:.2f} dB"))
-        rows.append((f"{host['host']}: SSIM, mean and least", f"{ssim['mean']:.4f}, {ssim['least']:.4f}"))
-    rows.append((f"time, as a share of {cost['host']}'s", f"{cost['share']:.1%}"))
-    rows += [
-        (
-            f"{null['keys']} fresh keys on an unmarked host: share of p at {name[3:]}",
-            f"{cell['share']:.3f} ({cell['low']:.4f} to {cell['high']:.4f})",
-        )
-        for name, cell in null.items()
-        if name.startswith("at_")
-    ]
+    for found in (one["results"] for one in results):
+        carriers, cost, null = found["carriers"], found["cost"], found["null"]
+        for host in found["hosts"]:
+            name, (psnr, ssim) = f"{carriers}: {host['host']}", (host["psnr"], host["ssim"])
+            rows.append((f"{name}: PSNR, mean and least", f"{psnr['mean']:.2f}, {psnr['least']:.2f} dB"))
+            rows.append((f"{name}: SSIM, mean and least", f"{ssim['mean']:.4f}, {ssim['least']:.4f}"))
+        rows.append((f"{carriers}: time, as a share of {cost['host']}'s", f"{cost['share']:.1%}"))
+        rows += [
+            (
+                f"{carriers}: {null['keys']} fresh keys on an unmarked host: share of p at {name[3:]}",
+                f"{cell['share']:.3f} ({cell['low']:.4f} to {cell['high']:.4f})",
+            )
+            for name, cell in null.items()
+            if name.startswith("at_")
+        ]
     return ("measure", "figure"), rows
+
+
+def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What thieves carry away of a barrier's mark: photos asked are clean, p is raw."""
+    found = results[0]["results"]
+    counts = [one["photos"] for one in found["cells"][0]["read"]]
+    header = (
+        "thief",
+        "steps",
+        "to the host, dB",
+        "to its marked answers, dB",
+        "kept of the mark",
+        *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p" for n in counts),
+    )
+    rows = [
+        (
+            cell["thief"],
+            f"{cell['steps']:,}" if cell["steps"] else "",
+            *(f"{cell[name]:.2f}" for name in ("to_host", "to_marked", "retained")),
+            *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
+        )
+        for cell in found["cells"]
+    ]
+    return header, rows
 
 
 def _barrier_read(read: list[Result]) -> list[str]:

@@ -1,0 +1,144 @@
+"""Thieves of a model with a barrier: networks trained on its answers, and what they show of its mark.
+
+    modelguard bench surrogates --train DIR --tests DIR --thief unet-16 --thief res9-16
+
+Beside them an innocent twin of the first thief, trained on the same pictures and the unmarked host's answers.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from torch import Tensor, nn
+
+from modelguard.attacks import Loot, Surrogate
+from modelguard.benchmarks import hosts, record
+from modelguard.benchmarks.barrier import crops, fresh_key, scores, test_of
+from modelguard.datasets import ImageSet, to_uint8
+from modelguard.evidence import Key, Owner
+from modelguard.networks import evaluating
+from modelguard.schemes import Barrier
+
+COUNTS = (1, 4, 16)
+
+
+class Exam:
+    """Clean photos as queries, and what the host and its marked self answer.
+
+    Args:
+        host: the unmarked model.
+        marked: the same behind its barrier.
+        key: of the barrier.
+        photos: (C, H, W).
+    """
+
+    def __init__(self, host: nn.Module, marked: nn.Module, key: Key, photos: list[Tensor]) -> None:
+        self.key, self.photos = key, photos
+        self.plain, self.marked = (self._answers(model) for model in (host, marked))
+
+    def _answers(self, model: nn.Module) -> list[Tensor]:
+        with evaluating(model):
+            return [to_uint8(model(photo[None])[0]).float() / 255 for photo in self.photos]
+
+    def grade(self, name: str, model: nn.Module, steps: int) -> dict[str, Any]:
+        """Return fidelity, the part of the mark that is kept, and the test after some photos."""
+        given = self._answers(model)
+        triples = list(zip(given, self.plain, self.marked, strict=True))
+        kept = sum(float(((one - plain) * (mark - plain)).sum()) for one, plain, mark in triples)
+        whole = sum(float((mark - plain).square().sum()) for _, plain, mark in triples)
+        found = [scores(self.key, photo, one) for photo, one in zip(self.photos, given, strict=True)]
+        tests = [(count, test_of(self.key, found[:count])) for count in COUNTS if count <= len(found)]
+        return {
+            "thief": name,
+            "steps": steps,
+            "to_host": _psnr([(one, plain) for one, plain, _ in triples]),
+            "to_marked": _psnr([(one, mark) for one, _, mark in triples]),
+            "retained": round(kept / whole, 3),
+            "read": [
+                {
+                    "photos": count,
+                    "agree": test.matches,
+                    "bits": test.bits,
+                    "log10_p": round(test.log10_p, 2),
+                }
+                for count, test in tests
+            ],
+        }
+
+
+def _psnr(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    error = sum(float((one - two).square().mean()) for one, two in pairs) / len(pairs)
+    return round(-10 * math.log10(max(error, 1e-9)), 2)
+
+
+def centres(images: ImageSet, side: int, count: int) -> ImageSet:
+    """Return the centres of `count` images, spread over the set."""
+    chosen = [images[number * len(images) // count] for number in range(min(count, len(images)))]
+    parts = []
+    for image in chosen:
+        top, left = ((extent - side) // 2 for extent in image.shape[1:])
+        parts.append(image[:, top : top + side, left : left + side])
+    return ImageSet.of(parts)
+
+
+def main(
+    train: hosts.Train,
+    tests: hosts.Tests,
+    thief: Annotated[list[str] | None, typer.Option(help="networks; default unet-16")] = None,
+    augmentation: Annotated[
+        list[str] | None, typer.Option(help="none, flips, crop, resize, jpeg; default none")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="training steps of a thief")] = 2000,
+    count: Annotated[int, typer.Option(help="pictures that he has")] = 400,
+    side: Annotated[int, typer.Option(help="of them, in pixels")] = 128,
+    patch: Annotated[int, typer.Option()] = 96,
+    batch: Annotated[int, typer.Option()] = 8,
+    lr: Annotated[float, typer.Option()] = 1e-3,
+    photos: Annotated[int, typer.Option(help="asked of each")] = 16,
+    out: record.Out = Path("docs/results"),
+) -> None:
+    """Put a barrier behind DnCNN, train thieves on its answers to noisy pictures, and read the mark."""
+    hosts.reproducible()
+    source = hosts.load("dncnn")
+    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), Barrier(), 1)
+    marked = Barrier().attach(source.model, key).eval()
+    exam = Exam(source.model, marked, key, crops(tests / "Kodak24", 1, photos))
+    loot = Loot(centres(ImageSet.from_folder(train, 1, smallest=side), side, count), source.task)
+    rows: dict[str, Any] = {"scheme": repr(Barrier()), "pictures": len(loot.images), "cells": []}
+    notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
+
+    def note(name: str, model: nn.Module, taken: int) -> None:
+        rows["cells"].append(exam.grade(name, model, taken))
+        record.write("surrogates", out, rows, seed=0, notes=notes)
+
+    note("the marked model itself", marked, 0)
+    note("the unmarked host", source.model, 0)
+    names = thief or ["unet-16"]
+    wanted = [(name, kind, True) for name in names for kind in augmentation or ["none"]]
+    pairs: dict[bool, Any] = {}
+    for name, kind, guilty in [*wanted, (names[0], "none", False)]:
+        attack = Surrogate(
+            name,
+            augmentation=kind,
+            steps=steps,
+            check_every=max(steps // 8, 1),
+            batch=batch,
+            patch=patch,
+            lr=lr,
+            progress=name,
+        )
+        if guilty not in pairs:
+            pairs[guilty] = attack.gather(marked if guilty else source.model, loot)
+        torch.manual_seed(0)
+        stolen = attack.train(pairs[guilty])
+        label = name if kind == "none" else f"{name}, {kind}"
+        note(label if guilty else f"{label}, innocent", stolen.model, stolen.best_step)
+
+
+if __name__ == "__main__":
+    typer.run(main)

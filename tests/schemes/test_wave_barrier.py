@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelguard import photos
+from modelguard.benchmarks.parity import deploy
+from modelguard.datasets import to_uint8
+from modelguard.errors import InputError
+from modelguard.evidence import Key, Owner
+from modelguard.networks import VDSR, DnCNN, Upscaled
+from modelguard.schemes import Contract, WaveBarrier, tone_carriers
+from modelguard.schemes.wave_barrier import Waved
+from modelguard.statistics import sign_test
+from modelguard.suspects import as_suspect
+from modelguard.weights import dump_state, load_state
+
+
+class Soften(nn.Module):
+    """An algorithm without parameters: a 3 x 3 mean, mixed with the image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        padded = nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        return 0.7 * image + 0.3 * nn.functional.avg_pool2d(padded, 3, 1)
+
+
+def barred(host: nn.Module, owner: Owner, channels: int = 1, scale: int = 1, **how: Any) -> tuple[Waved, Key]:
+    scheme = WaveBarrier(**how)
+    public = scheme.public(Contract(channels, scale))
+    key = Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
+    return scheme.attach(host, key), key
+
+
+def agreement(key: Key, query: np.ndarray[Any, Any], answer: np.ndarray[Any, Any]) -> Any:
+    pairs = [key.leaf(index) for index in range(int(key.scheme["perSession"]))]
+    scores = tone_carriers.decode_photo(key.scheme, [x for x, _ in pairs], key.salt, query, answer)
+    signs = [tone_carriers.bits(key.scheme, x, key.salt) for _, x in pairs]
+    return sign_test(np.concatenate(signs), scores)
+
+
+def asked(model: nn.Module, number: int, channels: int) -> tuple[Any, Any]:
+    query = photos.load(channels).images[number].permute(1, 2, 0).contiguous().numpy()
+    return query, as_suspect(model).ask(query).image
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_photo_shows_the_mark_and_hardly_changes(owner: Owner, channels: int) -> None:
+    host = Soften()
+    model, key = barred(host, owner, channels)
+    query, answer = asked(model, 4, channels)
+    test = agreement(key, query, answer)
+    assert test.matches > 220
+    assert test.log10_p < -24 - 6  # what 60 bits of search and 10^-6 ask for
+    unmarked = asked(host, 4, channels)[1]
+    error = np.square(answer.astype(float) - unmarked).mean()
+    assert 10 * np.log10(255**2 / error) > 42
+    assert abs(answer.astype(int) - unmarked).max() <= 4 * 2.3 + 1
+    assert agreement(key, query, unmarked).matches < 160
+    assert agreement(barred(host, owner, channels)[1], query, answer).matches < 160
+
+
+def test_a_model_that_enlarges_is_marked_too(owner: Owner) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        host = Upscaled(VDSR(3, 1, 4), 2)
+    model, key = barred(host, owner, scale=2)
+    query, answer = asked(model, 4, 1)
+    assert answer.shape == (512, 512, 1)
+    assert agreement(key, query, answer).matches > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 70), (31, 17), (64, 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_is_answered_in_range(owner: Owner, shape: tuple[int, int], channels: int) -> None:
+    model, _ = barred(Soften(), owner, channels)
+    image = torch.rand(2, channels, *shape) * 3 - 1
+    answer = model(image)
+    assert answer.shape == image.shape
+    assert 0 <= answer.min() <= answer.max() <= 1
+    assert torch.allclose(answer[:1], model(image[:1]), atol=1e-6)  # a batch may be summed in another order
+
+
+def test_it_turns_and_moves_with_the_picture(owner: Owner) -> None:
+    """Else a thief's flips would average the mark away, and a crop would take it off."""
+    model, _ = barred(nn.Identity(), owner)
+    image = photos.load(1)[3][None, :, :96, :80]
+    change = model.residual(image)
+    for act in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.rot90(1, (2, 3))):
+        assert torch.allclose(model.residual(act(image)), act(change), atol=2e-4)
+    inner = model.residual(image[..., 20:, 20:])
+    assert torch.allclose(inner[..., 24:, 24:], change[..., 44:, 44:], atol=2e-4)
+
+
+def test_the_mean_of_many_changes_is_no_mark(owner: Owner) -> None:
+    """Whoever adds the mean residual of other photos to a photo does not forge a match."""
+    model, key = barred(nn.Identity(), owner)
+    images = photos.load(1)
+    mean = torch.stack([model.residual(images[n][None]) for n in range(11)]).mean(0)
+    forged = to_uint8(images[11] + mean[0]).permute(1, 2, 0).numpy()
+    query = images.images[11].permute(1, 2, 0).contiguous().numpy()
+    assert agreement(key, query, forged).log10_p > -6
+
+
+@pytest.mark.parametrize("form", ["channels last", "fp16", "bf16", "export", "ONNX"])
+def test_the_mark_outlives_deployment(owner: Owner, tmp_path: Path, form: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        host = DnCNN(depth=3, width=8, batch_norm=False).eval()
+    model, key = barred(host, owner)
+    deployed = deploy(model, form, 1, tmp_path)
+    query = photos.load(1).images[4].permute(1, 2, 0).contiguous().numpy()
+    here, there = (as_suspect(one).ask(query).image for one in (model, deployed))
+    one, two = (agreement(key, query, answer) for answer in (here, there))
+    assert two.matches > 180
+    assert two.matches > one.matches - 30
+    assert two.log10_p < -20
+
+
+def test_the_mark_is_the_same_under_autocast(owner: Owner) -> None:
+    model, _ = barred(Soften(), owner)
+    image = photos.load(1)[4][None]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(image)
+    assert torch.allclose(mixed, model(image), atol=1e-5)
+
+
+def test_its_state_is_loaded_into_a_shell(owner: Owner) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        host, other = DnCNN(3, 1, 4), DnCNN(3, 1, 4)
+    model, _ = barred(host.eval(), owner)
+    assert model.host is host
+    again = Waved(other, 1, 1, 4)
+    load_state(again, dump_state(model))
+    image = torch.rand(1, 1, 40, 40)
+    assert torch.equal(again.eval()(image), model(image))
+    half = model.half()
+    assert (half.numbers.dtype, half.signs.dtype) == (torch.int8, torch.int8)
+    assert half(image.half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"leaves": 2}, "per_session: 4 of 2 leaves"),
+        ({"leaves": 20, "per_session": 17}, "per_session: 17"),
+        ({"amplitude": 0.0}, "amplitude: 0.0"),
+        ({"amplitude": float("nan")}, "amplitude: nan"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(how: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        WaveBarrier(**how)
+
+
+def test_a_host_that_enlarges_too_much_is_refused() -> None:
+    with pytest.raises(InputError, match="scale 5"):
+        WaveBarrier().public(Contract(1, 5))
