@@ -104,9 +104,9 @@ def test_protecting_needs_no_training(barred: Protected) -> None:
     assert isinstance(barred.model, Barred)
     assert isinstance(barred.model.host, Soften)
     report = barred.report
-    assert (report.embedding.steps, report.queries, report.images) == (0, 3, 5)
+    assert (report.embedding.steps, report.queries, report.images) == (0, 5, 5)
     assert report.log10_p < -6 < report.log10_p_unmarked
-    assert "after 3 queries" in str(report)
+    assert "after 5 queries" in str(report)
     assert barred.registration.scheme["id"] == "mg.tone-carriers/1"
 
 

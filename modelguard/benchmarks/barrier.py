@@ -22,7 +22,7 @@ from modelguard.distortions import Blur, Jpeg, Noise, Resize
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.networks import dncnn, evaluating
-from modelguard.schemes import Barrier, Contract, PhotoReader, WaveBarrier, read
+from modelguard.schemes import Barrier, Contract, PhotoReader, Scheme, WaveBarrier, read
 from modelguard.statistics import Multiplicity, SignTest, clopper_pearson, sign_test
 from modelguard.suspects.base import Pixels
 
@@ -72,7 +72,7 @@ def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
     )
 
 
-def fresh_key(owner: Owner, scheme: Barrier | WaveBarrier, channels: int) -> Key:
+def fresh_key(owner: Owner, scheme: Scheme, channels: int) -> Key:
     """Return a new key with a cheap salt."""
     public = scheme.public(Contract(channels, 1))
     return Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)

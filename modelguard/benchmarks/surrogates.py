@@ -7,6 +7,7 @@ Beside them an innocent twin of the first thief, trained on the same pictures an
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from modelguard.benchmarks.barrier import crops, fresh_key, scores, test_of
 from modelguard.datasets import ImageSet, to_uint8
 from modelguard.evidence import Key, Owner
 from modelguard.networks import evaluating
-from modelguard.schemes import Barrier
+from modelguard.schemes import Barrier, SelfWatermark
 
 COUNTS = (1, 4, 16)
 
@@ -100,21 +101,28 @@ def main(
     batch: Annotated[int, typer.Option()] = 8,
     lr: Annotated[float, typer.Option()] = 1e-3,
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
+    inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
+    embed_steps: Annotated[int, typer.Option(help="of SelfWatermark")] = SelfWatermark.steps,
     out: record.Out = Path("docs/results"),
 ) -> None:
-    """Put a barrier behind DnCNN, train thieves on its answers to noisy pictures, and read the mark."""
+    """Mark DnCNN, train thieves on its answers to noisy pictures, and read the mark."""
     hosts.reproducible()
     source = hosts.load("dncnn")
-    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), Barrier(), 1)
-    marked = Barrier().attach(source.model, key).eval()
+    scheme = SelfWatermark(steps=embed_steps) if inside else Barrier()
+    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, 1)
+    marked = copy.deepcopy(source.model)
+    if isinstance(scheme, SelfWatermark):
+        scheme.embed(marked, key, hosts.photos(train, 600), source.task, "embedding")
+    else:
+        marked = scheme.attach(marked, key).eval()
     exam = Exam(source.model, marked, key, crops(tests / "Kodak24", 1, photos))
     loot = Loot(centres(ImageSet.from_folder(train, 1, smallest=side), side, count), source.task)
-    rows: dict[str, Any] = {"scheme": repr(Barrier()), "pictures": len(loot.images), "cells": []}
+    rows: dict[str, Any] = {"scheme": repr(scheme), "pictures": len(loot.images), "cells": []}
     notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
 
     def note(name: str, model: nn.Module, taken: int) -> None:
         rows["cells"].append(exam.grade(name, model, taken))
-        record.write("surrogates", out, rows, seed=0, notes=notes)
+        record.write("surrogates-inside" if inside else "surrogates", out, rows, seed=0, notes=notes)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)

@@ -48,7 +48,7 @@ TABLES = {
     "riis-cost": Table("riis-*.json", image_codecs.riis_cost, "riis"),
     "barrier": Table("barrier-*.json", barriers.barrier, "barrier"),
     "barrier-cost": Table("barrier-*.json", barriers.barrier_cost, "barrier"),
-    "surrogates": Table("surrogates.json", barriers.surrogates, "surrogates"),
+    "surrogates": Table("surrogates*.json", barriers.surrogates, "surrogates"),
     "hosts": Table("hosts*.json", trigger_key.hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", trigger_key.summary, "trigger_key"),
     "fidelity": Table("trigger_key-*.json", trigger_key.fidelity, "trigger_key"),

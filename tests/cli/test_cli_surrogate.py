@@ -111,7 +111,7 @@ def test_a_mark_in_every_answer_is_read_from_the_test_photos(
     for number, photo in enumerate(photos):
         write_image(Path("test") / f"{number}.png", photo)
     owner = mg.Owner.load("acme.pem")
-    barred = mg.protect(tinynet.Net(), mg.Barrier(), data=photos, test=photos, owner=owner, stretch=10)
+    barred = mg.protect(tinynet.Net(), mg.WaveBarrier(), data=photos, test=photos, owner=owner, stretch=10)
     barred.save("barred")
     result = run(
         "attack", "surrogate", "tinynet:Net", "stolen", "--weights", "barred", "--key", "barred/key.mgkey",

@@ -46,9 +46,14 @@ def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What thieves carry away of a barrier's mark: photos asked are clean, p is raw."""
-    found = results[0]["results"]
-    counts = [one["photos"] for one in found["cells"][0]["read"]]
+    every = [
+        (one["results"]["scheme"].partition("(")[0], cell)
+        for one in results
+        for cell in one["results"]["cells"]
+    ]
+    counts = [one["photos"] for one in every[0][1]["read"]]
     header = (
+        "scheme",
         "thief",
         "steps",
         "to the host, dB",
@@ -58,12 +63,14 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     )
     rows = [
         (
+            scheme,
             cell["thief"],
             f"{cell['steps']:,}" if cell["steps"] else "",
-            *(f"{cell[name]:.2f}" for name in ("to_host", "to_marked", "retained")),
+            *(f"{cell[name]:.2f}" if cell[name] < 90 else "" for name in ("to_host", "to_marked")),
+            f"{cell['retained']:.2f}",
             *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
         )
-        for cell in found["cells"]
+        for scheme, cell in every
     ]
     return header, rows
 
