@@ -20,6 +20,7 @@ from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import odd_filters
 from modelguard.schemes.base import Contract
+from modelguard.schemes.photo_marks import CELLS
 from modelguard.schemes.planes import ONE, Integers
 
 HOST = "host."
@@ -66,7 +67,7 @@ class Barrier:
         """Return `host` behind a barrier of this key, on its device."""
         barred = Filtered(host, int(key.scheme["scale"]))
         barred.weights += torch.from_numpy(signed_carriers(key)).to(barred.weights)
-        barred.amplitude.fill_(self.amplitude / math.sqrt(odd_filters.CELLS * key.leaves))
+        barred.amplitude.fill_(self.amplitude / math.sqrt(CELLS * key.leaves))
         return barred.train(host.training)
 
 

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from modelguard.errors import InputError
 from modelguard.evidence import Decoder, stream
-from modelguard.schemes.parameters import form_problem
-from modelguard.schemes.planes import ONE, REACH, Integers, Pixels, detail, fitted, in_size_of_query, mean
+from modelguard.schemes import photo_marks, planes
+from modelguard.schemes.photo_marks import CELLS, Public
+from modelguard.schemes.planes import ONE, REACH, Integers, Pixels, detail, in_size_of_query, mean
 
 ID, INSIDE_ID = "mg.odd-filters/1", "mg.odd-filters-inside/1"
 """Of models with a barrier behind them, and of those that have learnt it."""
-CELLS = 64
-"""Bits of a leaf."""
 RADIUS = 10
 """Of the filters, in pixels."""
 WINDOW = (256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40)
@@ -56,8 +54,8 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
     "score x times (mean diagonal of N // (mean of EE // 1 + 256))"
 )
 DECODER = Decoder("mg.odd-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
-NAMES = ("channels", "scale", "perSession", "levels")
-Public = Mapping[str, int | str]
+fitted = planes.fitted
+"""How a photo is asked."""
 
 _ROWS = 16  # of pixels whose features are held at a time
 
@@ -77,25 +75,18 @@ def public(
     Raises:
         InputError: a number is out of range.
     """
-    numbers = (channels, scale, per_session, levels)
-    scheme: dict[str, int | str] = {
-        "id": INSIDE_ID if inside else ID,
-        **dict(zip(NAMES, numbers, strict=True)),
-    }
-    _numbers(scheme)
-    return scheme
+    return photo_marks.public(INSIDE_ID if inside else ID, channels, scale, per_session, levels)
 
 
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
     """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
-    _numbers(scheme)
-    packed = np.frombuffer(stream("b", salt, secret, CELLS // 8), np.uint8)
-    return (np.unpackbits(packed).astype(np.int8) * 2 - 1).astype(np.int8)
+    photo_marks.channels_and_scale(scheme, _id(scheme))
+    return photo_marks.bits(secret, salt)
 
 
 def carriers(scheme: Public, secret: bytes, salt: bytes) -> Integers:
     """Return the carriers of a leaf from its x_K: int64 (64, features) of -1 and +1."""
-    _numbers(scheme)
+    photo_marks.channels_and_scale(scheme, _id(scheme))
     packed = np.frombuffer(stream("W", salt, secret, CELLS * FEATURES // 8), np.uint8)
     return np.unpackbits(packed).reshape(CELLS, FEATURES).astype(np.int64) * 2 - 1
 
@@ -135,16 +126,8 @@ def decode_photo(
         InputError: `scheme` is not what `public` returns, or an image is of another number of channels, or
             the query of another size than `fitted` gives.
     """
-    channels, scale = _numbers(scheme)
-    if not 1 <= len(secrets) <= int(scheme["perSession"]):
-        raise InputError(
-            f"secrets: {len(secrets)} leaves in one session", f"read 1 to {scheme['perSession']}"
-        )
-    if {query.shape[2:], response.shape[2:]} != {(channels,)} or fitted(query).shape != query.shape:
-        raise InputError(
-            f"photo: query {query.shape}, response {response.shape}, not of {channels} channels and fitting",
-            "ask with photos as `fitted` returns them",
-        )
+    channels, scale = photo_marks.channels_and_scale(scheme, _id(scheme))
+    photo_marks.check_session(scheme, secrets, query, response)
     tone = in_size_of_query(response, query.shape[:2], scale).sum(axis=2) // channels
     asked = ONE * query.astype(np.int64).sum(axis=2) // channels
     seen = np.clip(detail(tone) - detail(asked), -REACH * ONE, REACH * ONE)
@@ -193,23 +176,5 @@ def _disentangled(scores: Integers, overlap: Integers) -> Integers:
     return found
 
 
-def _numbers(scheme: Public) -> tuple[int, int]:
-    """Return channels and scale, once all parameters are checked."""
-    if problem := _problem(scheme):
-        raise InputError(f"scheme: {problem}", "use the parameters that `public` returns")
-    return int(scheme["channels"]), int(scheme["scale"])
-
-
-def _problem(scheme: Public) -> str | None:
-    if problem := form_problem(scheme, INSIDE_ID if scheme.get("id") == INSIDE_ID else ID, NAMES):
-        return problem
-    channels, scale, per_session, levels = (int(scheme[name]) for name in NAMES)
-    if channels not in (1, 3):
-        return f"{channels} channels, not 1 or 3"
-    if not 1 <= scale <= 4:
-        return f"scale {scale}, not 1 to 4"
-    if not 1 <= per_session <= 16:
-        return f"{per_session} leaves a session, not 1 to 16"
-    if not 1 <= levels <= 255:
-        return f"{levels} levels, not 1 to 255"
-    return None
+def _id(scheme: Public) -> str:
+    return INSIDE_ID if scheme.get("id") == INSIDE_ID else ID

@@ -8,19 +8,17 @@ added (evidence: the exact sign test).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from modelguard.errors import InputError
 from modelguard.evidence import Decoder, stream
-from modelguard.schemes.parameters import form_problem
-from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, fitted, in_size_of_query, mean
+from modelguard.schemes import photo_marks, planes
+from modelguard.schemes.photo_marks import CELLS, Public
+from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, in_size_of_query, mean
 
 ID = "mg.tone-carriers/1"
-CELLS = 64
-"""Bits of a leaf."""
 CONTRAST = 8
 """Grey levels of contrast that are half-way to the most that counts."""
 EDGE = 4
@@ -39,8 +37,8 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
     "x += ((z << 16) - (N >> 11) x) // (max row of |N| >> 11, + 2^26), 100 times from 0"
 )
 DECODER = Decoder("mg.tone-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
-NAMES = ("channels", "scale", "perSession", "levels")
-Public = Mapping[str, int | str]
+fitted = planes.fitted
+"""How a photo is asked."""
 
 _ROWS = 4096  # pixels whose waves are held at a time
 
@@ -57,39 +55,13 @@ def public(*, channels: int, scale: int, per_session: int = 4, levels: int = 15)
     Raises:
         InputError: a number is out of range.
     """
-    numbers = (channels, scale, per_session, levels)
-    scheme: dict[str, int | str] = {"id": ID, **dict(zip(NAMES, numbers, strict=True))}
-    _numbers(scheme)
-    return scheme
-
-
-def _numbers(scheme: Public) -> tuple[int, int]:
-    """Return channels and scale, once all parameters are checked."""
-    if problem := _problem(scheme):
-        raise InputError(f"scheme: {problem}", "use the parameters that `public` returns")
-    return int(scheme["channels"]), int(scheme["scale"])
-
-
-def _problem(scheme: Public) -> str | None:
-    if problem := form_problem(scheme, ID, NAMES):
-        return problem
-    channels, scale, per_session, levels = (int(scheme[name]) for name in NAMES)
-    if channels not in (1, 3):
-        return f"{channels} channels, not 1 or 3"
-    if not 1 <= scale <= 4:
-        return f"scale {scale}, not 1 to 4"
-    if not 1 <= per_session <= 16:
-        return f"{per_session} leaves a session, not 1 to 16"
-    if not 1 <= levels <= 255:
-        return f"{levels} levels, not 1 to 255"
-    return None
+    return photo_marks.public(ID, channels, scale, per_session, levels)
 
 
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
     """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
-    _numbers(scheme)
-    packed = np.frombuffer(stream("b", salt, secret, CELLS // 8), np.uint8)
-    return (np.unpackbits(packed).astype(np.int8) * 2 - 1).astype(np.int8)
+    photo_marks.channels_and_scale(scheme, ID)
+    return photo_marks.bits(secret, salt)
 
 
 def carriers(scheme: Public, secret: bytes, salt: bytes) -> tuple[Integers, Integers]:
@@ -97,7 +69,7 @@ def carriers(scheme: Public, secret: bytes, salt: bytes) -> tuple[Integers, Inte
 
     A wave number counts 1/4096 turn a grey level of its coordinate, a phase 1/256 turn.
     """
-    width = _numbers(scheme)[0] + 3
+    width = photo_marks.channels_and_scale(scheme, ID)[0] + 3
     drawn = np.frombuffer(stream("W", salt, secret, CELLS * width), np.uint8).reshape(CELLS, width)
     return drawn[:, 1:].astype(np.int8).astype(np.int64), drawn[:, 0].astype(np.int64)
 
@@ -125,16 +97,8 @@ def decode_photo(
         InputError: `scheme` is not what `public` returns, or an image is of another number of channels, or
             the query of another size than `fitted` gives.
     """
-    channels, scale = _numbers(scheme)
-    if not 1 <= len(secrets) <= int(scheme["perSession"]):
-        raise InputError(
-            f"secrets: {len(secrets)} leaves in one session", f"read 1 to {scheme['perSession']}"
-        )
-    if {query.shape[2:], response.shape[2:]} != {(channels,)} or fitted(query).shape != query.shape:
-        raise InputError(
-            f"photo: query {query.shape}, response {response.shape}, not of {channels} channels and fitting",
-            "ask with photos as `fitted` returns them",
-        )
+    channels, scale = photo_marks.channels_and_scale(scheme, ID)
+    photo_marks.check_session(scheme, secrets, query, response)
     answer = in_size_of_query(response, query.shape[:2], scale)
     tone = answer.sum(axis=2) // channels
     contrast = mean(mean(np.abs(mean(tone, 1) - mean(tone, 4)), 2), 2)
