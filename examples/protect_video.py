@@ -1,10 +1,10 @@
 """Protect a video super-resolution model: frames in, larger frames out, and evidence against a copy.
 
-    python examples/protect_video.py FOLDER
-    python examples/protect_video.py FOLDER --video clip.mp4
+    python examples/protect_video.py FOLDER --weights runs/ristn-light/ristn-x4.safetensors
+    python examples/protect_video.py FOLDER --weights ... --video clip.mp4
 
-Without --video, which takes a folder of frames too, a camera moves over a photo that ships. H.264 and video
-files want `pip install 'modelguard-sdk[video]'`. Takes about ten minutes on two cores.
+The weights come from `python -m modelguard.benchmarks.train_ristn`. Without --video, which takes a folder of
+frames too, a camera moves over a photo that ships. Wants `pip install 'modelguard-sdk[video]'`.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def stolen_service(net: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     return answer
 
 
-def main(folder: Path, video: Path | None, scheme: mg.TriggerKey) -> None:
-    """Enlarge, mark, recognise and prove; leave everything in `folder`."""
+def main(folder: Path, weights: str, video: Path | None, scheme: mg.TriggerKey) -> None:
+    """Enlarge, mark, recognise and prove; leave everything in the new `folder`."""
+    net = mg.networks.ristn(pretrained=weights)
     folder.mkdir(parents=True)
-    net = mg.networks.ristn(pretrained="x4")
     enlarge(net, video, folder)
 
     # A model of clips is protected as a film strip; the trigger is one clip.
@@ -99,9 +99,15 @@ if __name__ == "__main__":
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("film"), help="new folder (default: film)"
     )
+    parser.add_argument("--weights", required=True, help="name of RISTN weights that ship, or a file")
     parser.add_argument("--video", type=Path, help="a video file, or a folder of frames")
     given = parser.parse_args()
     try:
-        main(given.folder, given.video, mg.TriggerKey(leaves=10, per_query=5, steps=250, batch=4, patch=88))
+        main(
+            given.folder,
+            given.weights,
+            given.video,
+            mg.TriggerKey(leaves=10, per_query=5, steps=250, batch=4, patch=88),
+        )
     except mg.ModelGuardError as error:
         raise SystemExit(error.diagnostics()) from error

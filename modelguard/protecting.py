@@ -133,8 +133,9 @@ def protect(
         task: makes the model's inputs from `data`; by default noise of 25 grey levels for a model that keeps
             the size, bicubic down-scaling for one that enlarges. Of a `FilmStrip` it is applied to each frame
             of clips that a camera takes as it moves over `data`; see `Filmed`.
-        test: images held out for the report; by default every tenth of `data`, which is then not trained on,
-            and 20 of them at most.
+        test: images held out for the report, and asked for a mark that is read from photos; by default every
+            tenth of `data`, which is then not trained on, and 20 of them at most. A barrier is not trained,
+            and takes the first 20 of all.
         name: of the model, for the record.
         version: of the model, for the record.
         progress: show a progress bar.
@@ -161,7 +162,7 @@ def protect(
         task = Filmed(task, contract.frames)
     _check_task(task, contract, images[0])
     if test is None:
-        images, test = _hold_out(images)
+        images, test = _hold_out(images, trained=isinstance(scheme, TrainedScheme))
     key = Key.create(
         owner, scheme.public(contract), scheme.leaves, decoder=scheme.decoder, log2_n=stretch, tsa=tsa
     )
@@ -177,15 +178,17 @@ def protect(
     border = contract.scale if contract.scale > 1 else 0
     before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
     asking: dict[str, Any] = {"queries": 1}
-    if isinstance(read(key.scheme), PhotoReader):
-        asking = {"queries": min(20, len(test)), "photos": test}
+    if isinstance(reader := read(key.scheme), PhotoReader):
+        photos = _askable(test, reader)
+        asking = {"queries": len(photos), "photos": photos}
     verdict, innocent = (verify(one, key, **asking) for one in (marked, model))
     if not verdict.match:
         raise EmbeddingError(
             f"scheme: the mark reads at p <= 10^{verdict.log10_p_adj:.1f} after embedding, which is too weak",
-            "use more steps or a higher learning rate"
-            if isinstance(scheme, TrainedScheme)
-            else "use a higher amplitude, or give larger and more photos as `test`",
+            " and ".join(
+                ["use more steps or a higher learning rate"] * isinstance(scheme, TrainedScheme)
+                + ["give more and larger photos, or use a higher amplitude"] * ("photos" in asking)
+            ),
         )
     seconds = time.monotonic() - began
     report = Report(
@@ -244,11 +247,29 @@ def _check_task(task: Task, contract: Contract, clean: Tensor) -> None:
         )
 
 
-def _hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+def _askable(test: ImageSet, reader: PhotoReader) -> ImageSet:
+    """Return the first twenty different photos that a reader can use."""
+    found: dict[bytes, Tensor] = {}
+    problem = None
+    for image in test.images:
+        try:
+            reader.fitted(image.permute(1, 2, 0).contiguous().numpy())
+        except InputError as error:
+            problem = error
+        else:
+            found.setdefault(image.numpy().tobytes(), image)
+    if not found and problem is not None:
+        raise problem
+    return ImageSet(tuple(found.values())[:20])
+
+
+def _hold_out(images: ImageSet, *, trained: bool) -> tuple[ImageSet, ImageSet]:
     if len(images) < 2:
         raise InputError(
             f"data: {len(images)} image is too few", "give two or more; some are held out for the report"
         )
+    if not trained:  # nothing is learnt from them
+        return images, ImageSet(images.images[:20])
     every = min(10, len(images))
     rest = tuple(image for number, image in enumerate(images.images) if number % every)
     return ImageSet(rest), ImageSet(images.images[::every][:20])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -265,7 +265,7 @@ def _questions(key: Key, photos: Photos | None, cover: str | Path | None) -> _Qu
 class _Questions(ABC):
     """What can be asked with a key, and how answers are read."""
 
-    usual: ClassVar[int]
+    usual: int
     """How many queries are asked unless said."""
 
     def __init__(self, key: Key, registration: Registration, reader: Reader) -> None:
@@ -361,11 +361,9 @@ class _Triggers(_Questions):
 class _Photos(_Questions):
     """Ordinary photos; the answer to each is read for the same leaves, and the scores are added."""
 
-    usual = 3
-
     def __init__(self, key: Key, registration: Registration, reader: PhotoReader, photos: Photos) -> None:
         super().__init__(key, registration, reader)
-        self._reader, self._photos = reader, photos
+        self._reader, self._photos, self.usual = reader, photos, reader.PHOTOS
 
     def size(self, queries: int) -> tuple[int, int]:
         return int(self.scheme["perSession"]), queries

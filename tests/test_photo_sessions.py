@@ -18,7 +18,7 @@ import modelguard as mg
 from modelguard import photos
 from modelguard.arbitrating import ask, certify, draw
 from modelguard.certifying import certify as sign
-from modelguard.datasets import write_image
+from modelguard.datasets import ImageSet, write_image
 from modelguard.errors import (
     EvidenceError,
     InputError,
@@ -432,3 +432,21 @@ def test_the_command_line_asks_photos(
     code, found = run()
     assert (code, "ordinary photos" in found["error"]) == (3, True)
     assert np.isfinite(barred.report.log10_p)
+
+
+def test_a_filter_behind_a_model_is_protected_read_certified_and_checked(
+    owner: mg.Owner, tmp_path: Path
+) -> None:
+    """With the photos that ship as data and nothing else; one twice, and one too thin."""
+    shipped = photos.load(1)
+    thin = shipped.images[0][:, :250, :20]
+    data = ImageSet((*shipped.images, shipped.images[0], thin))
+    barred = protect(Soften(), mg.Barrier(), data=data, owner=owner, stretch=10)
+    assert (barred.report.queries, barred.report.embedding.steps) == (12, 0)
+    with pytest.raises(InputError, match="16 to be asked, 12 of 14"):
+        mg.verify(barred.model, barred.key, photos=data)
+    verdict = mg.verify(barred.model, barred.key, photos=shipped, queries=12, label="vendor X")
+    assert verdict.match
+    assert not mg.verify(Soften(), barred.key, photos=shipped, queries=12).match
+    verdict.certify(owner, tmp_path / "evidence")
+    assert mg.check(tmp_path / "evidence", trust=[owner.public]).verdict == "match"

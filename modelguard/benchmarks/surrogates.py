@@ -113,6 +113,7 @@ def main(
     marked = copy.deepcopy(source.model)
     if isinstance(scheme, SelfWatermark):
         scheme.embed(marked, key, hosts.photos(train, 600), source.task, "embedding")
+        marked.cpu()
     else:
         marked = scheme.attach(marked, key).eval()
     exam = Exam(source.model, marked, key, crops(tests / "Kodak24", 1, photos))

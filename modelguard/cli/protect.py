@@ -72,8 +72,9 @@ def protect(
 ) -> int:
     """Mark a copy of a model, so that you can recognise it later.
 
-    OUT gets model.safetensors (ship it), key.mgkey (secret and encrypted: keep it), registration.dsse.json
-    (publish it before the model) and report.txt; with --tsa also registration.tsr, to be published with it.
+    OUT gets model.safetensors (to ship or to serve, as it says), key.mgkey (secret and encrypted: keep it),
+    registration.dsse.json (publish it before the model) and report.txt; with --tsa also registration.tsr, to
+    be published with it.
     The passphrase comes from MODELGUARD_PASSPHRASE, or is asked for.
     """
     check_new(out, "OUT")

@@ -42,7 +42,9 @@ def verify(
     alpha: Annotated[float, typer.Option(help="Level of the verdict, all trials counted.")] = 1e-6,
     queries: Annotated[
         int | None,
-        typer.Option(min=1, help="Triggers sent, each asks several leaves; 1 unless said. Of --photos: 3."),
+        typer.Option(
+            min=1, help="Triggers sent, each for several leaves; 1 unless said. Of --photos 16, waves 3."
+        ),
     ] = None,
     sequential: Annotated[
         bool, typer.Option("--sequential", help="Stop as soon as the level is reached; charged for.")

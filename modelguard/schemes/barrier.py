@@ -33,15 +33,15 @@ LIMIT = 6.0
 
 @dataclass(frozen=True)
 class Barrier:
-    """Mark a model's answers to all photos, and the networks that a thief trains on them.
+    """Mark a model's answers to all photos, so that networks trained on them learn the mark.
 
     The marked model is the host and a module behind it that holds the sum of the key's filters: whoever has
     its file has the mark, and can take it off. So keep the model in a service of yours; for a model that is
     given away see `SelfWatermark` and `TriggerKey`.
 
     Args:
-        leaves: committed leaves of 64 bits, all of them in every answer; with more than two they get in each
-            other's way.
+        leaves: committed leaves of 64 bits, all of them in every answer. A certificate opens as many as it
+            reads, the default two all there are; more share the strength of the mark.
         per_session: leaves that a session reads, and a certificate uses up.
         amplitude: strength in 8-bit grey levels, less where there is little structure; no pixel changes by
             more than six.
@@ -54,7 +54,7 @@ class Barrier:
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude)
+        check_barrier(self.leaves, self.per_session, self.amplitude, odd_filters.AT_ONCE)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for one of clips."""
@@ -147,12 +147,12 @@ def box(plane: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(F.pad(plane, [radius] * 4, mode="replicate"), 2 * radius + 1, 1)
 
 
-def check_barrier(leaves: int, per_session: int, amplitude: float) -> None:
-    """Raise InputError unless a barrier can be of these settings."""
-    if not 1 <= per_session <= min(leaves, 16):
+def check_barrier(leaves: int, per_session: int, amplitude: float, most: int) -> None:
+    """Raise InputError unless these settings are possible, `most` leaves being read at once."""
+    if not 1 <= per_session <= min(leaves, most):
         raise InputError(
             f"per_session: {per_session} of {leaves} leaves",
-            "read 1 to 16 leaves a session, no more than there are",
+            f"read 1 to {most} leaves a session, no more than there are",
         )
     if not 0 < amplitude < math.inf:
         raise InputError(f"amplitude: {amplitude} is out of range", "use a number of grey levels above 0")

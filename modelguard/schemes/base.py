@@ -111,6 +111,11 @@ class TriggerReader(Reader, Protocol):
 class PhotoReader(Reader, Protocol):
     """Turns the answers to ordinary photos into integers, the same leaves in each."""
 
+    @property
+    def PHOTOS(self) -> int:
+        """How many photos are asked unless said."""
+        ...
+
     def fitted(self, photo: Pixels, /) -> Pixels:
         """Return a photo as it is asked."""
         ...

@@ -32,6 +32,8 @@ FREQUENCIES = tuple((i, j) for i in range(7) for j in range(-6, 7) if (i, j) > (
 CLASSES = 3
 """Every filter is taken as it is, by brightness, and by how bright or dark it is."""
 FEATURES = CLASSES * len(FREQUENCIES)
+AT_ONCE = 2
+"""Leaves that so many features can tell apart."""
 CUT, FARTHEST = 96, 192
 """Where the values of a filter, and brightness, are cut."""
 SHIFT = 33
@@ -54,6 +56,8 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
     "score x times (mean diagonal of N // (mean of EE // 1 + 256))"
 )
 DECODER = Decoder("mg.odd-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
+PHOTOS = 16
+"""Asked unless said."""
 fitted = planes.fitted
 """How a photo is asked."""
 

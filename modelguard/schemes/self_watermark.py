@@ -35,7 +35,7 @@ class SelfWatermark:
         per_session: leaves that a session reads, and a certificate uses up.
         amplitude: strength of the barrier that is learnt; see `Barrier`.
         steps: fine-tuning steps.
-        batch: patches a step; every other one is clean, as queries are.
+        batch: patches a step; every other one is clean, as queries are, unless the host enlarges.
         patch: side of a patch in output pixels.
         lr: peak learning rate.
         seed: of data order.
@@ -53,7 +53,7 @@ class SelfWatermark:
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude)
+        check_barrier(self.leaves, self.per_session, self.amplitude, odd_filters.AT_ONCE)
         for name in ("steps", "batch", "patch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")

@@ -37,6 +37,8 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
     "x += ((z << 16) - (N >> 11) x) // (max row of |N| >> 11, + 2^26), 100 times from 0"
 )
 DECODER = Decoder("mg.tone-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
+PHOTOS = 3
+"""Asked unless said."""
 fitted = planes.fitted
 """How a photo is asked."""
 

@@ -1,4 +1,4 @@
-"""Waves as a barrier: stronger than `Barrier` in the answers themselves, but no network learns them.
+"""Waves as a barrier: read from fewer photos than `Barrier`, but networks hardly learn them.
 
 The module adds keyed waves of the tone, colour and texture of each answer, and the owner's secret bits choose
 their signs. `tone_carriers` reads them.
@@ -26,8 +26,8 @@ from modelguard.schemes.photo_marks import CELLS
 class WaveBarrier:
     """Mark a model's answers to all photos, for whoever sells its answers as his own.
 
-    Unlike the mark of `Barrier` this one outlives turned and mirrored photos. A network that a thief trains
-    on the answers does not carry it. As there, keep the marked model in a service of yours.
+    Unlike the mark of `Barrier` this one outlives turned and mirrored photos. No network that
+    we trained on such answers carried it. As there, keep the marked model in a service of yours.
 
     Args:
         leaves: committed leaves of 64 bits, all of them in every answer.
@@ -42,7 +42,7 @@ class WaveBarrier:
     decoder: ClassVar[Decoder] = tone_carriers.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude)
+        check_barrier(self.leaves, self.per_session, self.amplitude, 16)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for one of clips."""

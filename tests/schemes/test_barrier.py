@@ -148,7 +148,7 @@ def test_its_state_is_loaded_into_a_shell(owner: Owner) -> None:
     ("how", "says"),
     [
         ({"leaves": 1}, "per_session: 2 of 1 leaves"),
-        ({"leaves": 20, "per_session": 17}, "per_session: 17"),
+        ({"leaves": 4, "per_session": 3}, "per_session: 3 of 4 leaves"),
         ({"amplitude": 0.0}, "amplitude: 0.0"),
         ({"amplitude": float("nan")}, "amplitude: nan"),
     ],
