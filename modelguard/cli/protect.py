@@ -54,9 +54,9 @@ def protect(
         SchemeName,
         typer.Option(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
-            "away. barrier: put behind it without training, read from any photo, learnt by networks that are "
-            "trained on its answers; for a service you run. wave-barrier: not learnt, but outlives mirrored "
-            "photos. self-watermark: the mark of a barrier, trained into the model."
+            "away. barrier: put behind it without training, read from any photo; networks that are trained "
+            "on its answers learn a part of it; for a service you run. wave-barrier: not learnt, but "
+            "outlives mirrored photos. self-watermark: the mark of a barrier, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
