@@ -12,7 +12,7 @@ import modelguard as mg
 from modelguard import photos
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
-from modelguard.networks import DnCNN
+from modelguard.networks import VDSR, DnCNN, Upscaled
 from modelguard.schemes import Contract, SelfWatermark, odd_filters, shell
 from modelguard.statistics import SignTest, sign_test
 from modelguard.suspects import ModuleSuspect
@@ -76,3 +76,18 @@ def test_a_configuration_that_makes_no_sense_is_refused(how: dict[str, Any], say
 def test_clips_are_refused() -> None:
     with pytest.raises(InputError, match="marks images"):
         SelfWatermark().public(Contract(3, 1, 5))
+
+
+def test_hosts_that_enlarge_and_colours_are_taught_too(owner: Owner) -> None:
+    """Their every input is degraded: a clean photo is of another size."""
+    for host, contract in (
+        (Upscaled(VDSR(3, 1, 8), 2), Contract(1, 2)),
+        (DnCNN(3, 3, 8, batch_norm=False), Contract(3, 1)),
+    ):
+        scheme = SelfWatermark(steps=2, batch=2, patch=32)
+        key = Key.create(owner, scheme.public(contract), 2, decoder=scheme.decoder, log2_n=1)
+        task = mg.Downscale(2) if contract.scale == 2 else mg.GaussianNoise(25)
+        before = [one.clone() for one in host.parameters()]
+        report = scheme.embed(host, key, photos.load(contract.channels), task)
+        assert report.steps == 2
+        assert any((one != two).any() for one, two in zip(before, host.parameters(), strict=True))
