@@ -21,7 +21,7 @@ def test_a_barrier_is_measured(owner: Owner, tmp_path: Path, monkeypatch: pytest
     images = [image[:, 64:192, 64:192] for image in photos.load(1)][:8]
     host = barrier.measure(WaveBarrier(), "median", barrier.Median(), images, owner)
     assert host["psnr"]["mean"] > 41
-    assert host["ssim"]["least"] > 0.97
+    assert host["ssim"]["least"] > 0.93
     read = {row["channel"]: row["read"] for row in host["transport"]}
     assert [one["photos"] for one in read["8 bit"]] == [1, 3, 8]
     assert [one["sessions"] for one in read["8 bit"]] == [8, 2, 1]
