@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from modelguard import photos
 from modelguard.benchmarks import barrier, record, tables
@@ -15,13 +16,14 @@ from modelguard.evidence import Owner
 from modelguard.schemes import Barrier, WaveBarrier
 
 
-def test_a_barrier_is_measured(owner: Owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # some keys in a hundred change one of these photos more than is asserted here; these do not
+def test_a_barrier_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # some keys in a hundred change one of these photos more than is asserted here; this owner's do not
+    owner = Owner("Acme Imaging", Ed25519PrivateKey.from_private_bytes(bytes(32)))
     monkeypatch.setattr("modelguard.evidence.key.secrets.token_bytes", random.Random(0).randbytes)
     images = [image[:, 64:192, 64:192] for image in photos.load(1)][:8]
     host = barrier.measure(WaveBarrier(), "median", barrier.Median(), images, owner)
     assert host["psnr"]["mean"] > 41
-    assert host["ssim"]["least"] > 0.93
+    assert host["ssim"]["least"] > 0.97
     read = {row["channel"]: row["read"] for row in host["transport"]}
     assert [one["photos"] for one in read["8 bit"]] == [1, 3, 8]
     assert [one["sessions"] for one in read["8 bit"]] == [8, 2, 1]

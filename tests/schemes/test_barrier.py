@@ -57,35 +57,40 @@ def asked(model: nn.Module, number: int, channels: int) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "share", "psnr", "limit"), [(Barrier, 0.75, 38, 6), (WaveBarrier, 0.86, 42, 4 * 2.3)]
+    ("kind", "share", "log10_p", "psnr", "limit"),
+    [(Barrier, 0.75, -8, 38, 6), (WaveBarrier, 220 / 256, -24 - 6, 42, 4 * 2.3)],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_one_photo_shows_the_mark_and_hardly_changes(
-    owner: Owner, channels: int, kind: Kind, share: float, psnr: float, limit: float
+    owner: Owner, channels: int, kind: Kind, share: float, log10_p: float, psnr: float, limit: float
 ) -> None:
     host = Soften()
     model, key = barred(kind, host, owner, channels)
     query, answer = asked(model, 4, channels)
     test = agreement(key, query, answer)
     assert test.matches > share * test.bits
-    assert test.log10_p < -8
+    assert test.log10_p < log10_p  # the waves': what 60 bits of search and 10^-6 ask for
     unmarked = asked(host, 4, channels)[1]
     error = np.square(answer.astype(float) - unmarked).mean()
     assert 10 * np.log10(255**2 / error) > psnr
     assert abs(answer.astype(int) - unmarked).max() <= limit + 1
-    assert agreement(key, query, unmarked).log10_p > -6
-    assert agreement(barred(kind, host, owner, channels)[1], query, answer).log10_p > -6
+    stranger = barred(kind, host, owner, channels)[1]
+    for one in (agreement(key, query, unmarked), agreement(stranger, query, answer)):
+        assert one.log10_p > -6
+        assert kind is Barrier or one.matches < 160
 
 
-@both
-def test_a_model_that_enlarges_is_marked_too(owner: Owner, kind: Kind) -> None:
+@pytest.mark.parametrize(("kind", "share"), [(Barrier, 0.75), (WaveBarrier, 200 / 256)])
+def test_a_model_that_enlarges_is_marked_too(owner: Owner, kind: Kind, share: float) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         host = Upscaled(VDSR(3, 1, 4), 2)
     model, key = barred(kind, host, owner, scale=2)
     query, answer = asked(model, 4, 1)
     assert answer.shape == (512, 512, 1)
-    assert agreement(key, query, answer).log10_p < -8
+    test = agreement(key, query, answer)
+    assert test.log10_p < -8
+    assert test.matches > share * test.bits
 
 
 @both
@@ -134,9 +139,13 @@ def test_the_mean_of_many_changes_is_no_mark(owner: Owner, kind: Kind) -> None:
     assert agreement(key, query, forged).log10_p > -6
 
 
-@both
+@pytest.mark.parametrize(
+    ("kind", "least", "lost", "log10_p"), [(Barrier, 0, 16, -10), (WaveBarrier, 180, 30, -20)]
+)
 @pytest.mark.parametrize("form", ["channels last", "fp16", "bf16", "export", "ONNX"])
-def test_the_mark_outlives_deployment(owner: Owner, tmp_path: Path, form: str, kind: Kind) -> None:
+def test_the_mark_outlives_deployment(
+    owner: Owner, tmp_path: Path, form: str, kind: Kind, least: int, lost: int, log10_p: float
+) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         host = DnCNN(depth=3, width=8, batch_norm=False).eval()
@@ -145,8 +154,8 @@ def test_the_mark_outlives_deployment(owner: Owner, tmp_path: Path, form: str, k
     query = photos.load(1).images[4].permute(1, 2, 0).contiguous().numpy()
     here, there = (as_suspect(one).ask(query).image for one in (model, deployed))
     one, two = (agreement(key, query, answer) for answer in (here, there))
-    assert two.matches > one.matches - one.bits / 8
-    assert two.log10_p < -10
+    assert two.matches > max(least, one.matches - lost)
+    assert two.log10_p < log10_p
 
 
 @both
@@ -171,8 +180,8 @@ def test_its_state_is_loaded_into_a_shell(owner: Owner, kind: Kind) -> None:
     image = torch.rand(1, 1, 40, 40)
     assert torch.equal(again.eval()(image), model(image))
     half = model.half()
-    numbers = (half.weights,) if isinstance(half, Filtered) else (half.numbers, half.phases, half.signs)
-    assert not any(one.is_floating_point() for one in numbers)
+    numbers = (half.weights,) if isinstance(half, Filtered) else (half.numbers, half.signs)
+    assert {one.dtype for one in numbers} == {torch.int16 if kind is Barrier else torch.int8}
     assert half(image.half()).dtype == torch.float16
 
 
