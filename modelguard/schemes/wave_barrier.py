@@ -1,4 +1,4 @@
-"""Waves as a barrier: read from fewer photos than `Barrier`, but networks hardly learn them.
+"""Waves as a barrier: read from fewer photos than `Barrier`, but not made to be learnt.
 
 The module adds keyed waves of the tone, colour and texture of each answer, and the owner's secret bits choose
 their signs. `tone_carriers` reads them.
@@ -26,8 +26,8 @@ from modelguard.schemes.photo_marks import CELLS
 class WaveBarrier:
     """Mark a model's answers to all photos, for whoever sells its answers as his own.
 
-    Unlike the mark of `Barrier` this one outlives turned and mirrored photos. No network that
-    we trained on such answers carried it. As there, keep the marked model in a service of yours.
+    Unlike the mark of `Barrier` this one outlives turned and mirrored photos. It is not known
+    that a network trained on the answers carries it. As there, keep the marked model in a service of yours.
 
     Args:
         leaves: committed leaves of 64 bits, all of them in every answer.
