@@ -53,6 +53,12 @@ class Median(nn.Module):
         return near.median(4).values
 
 
+def centre(image: Tensor, side: int) -> Tensor:
+    """Return the square of `side` pixels in the middle of (C, H, W)."""
+    top, left = ((extent - side) // 2 for extent in image.shape[1:])
+    return image[:, top : top + side, left : left + side]
+
+
 def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
     """Return the centres, 256 x 256, of the first photos of a folder that are large enough.
 
@@ -62,9 +68,8 @@ def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
     found: list[Tensor] = []
     for path in sorted(one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES):
         image = read_image(path, channels)
-        top, left = ((side - SIDE) // 2 for side in image.shape[1:])
-        if min(top, left) >= 0:
-            found.append(image[:, top : top + SIDE, left : left + SIDE])
+        if min(image.shape[1:]) >= SIDE:
+            found.append(centre(image, SIDE))
         if len(found) == count:
             return found
     raise InputError(

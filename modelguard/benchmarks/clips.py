@@ -7,6 +7,7 @@ The trigger is one clip of five frames. Low resolution is bicubic with antialias
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +22,9 @@ from modelguard.attacks import Attack, FineTune, Int8, Loot, Prune
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.false_claims import fresh_key, log10_p, rejections
 from modelguard.benchmarks.hosts import Host
-from modelguard.benchmarks.ristn import compare, luma
+from modelguard.benchmarks.ristn import compare, luma, vid4
 from modelguard.benchmarks.trigger_key import Keep, figures, kept, reading
-from modelguard.datasets import Downscale, Filmed, ImageSet, VideoSet, degraded
+from modelguard.datasets import Downscale, Filmed, ImageSet
 from modelguard.distortions import H264, Jpeg, Noise, Quantise
 from modelguard.evidence import Owner
 from modelguard.networks import FilmStrip, bicubic, evaluating, upscale
@@ -81,23 +82,14 @@ def _larger(clip: Tensor) -> tuple[int, int]:
     return clip.shape[-2] * SCALE, clip.shape[-1] * SCALE
 
 
-class Pairs:
-    """Sequences of Vid4, small and large, of as many frames as asked."""
-
-    def __init__(self, tests: Path, frames: int) -> None:
-        videos = VideoSet.from_folder(tests / "Vid4", smallest=17).videos
-        large = {name: video[:frames].float() / 255 for name, video in videos.items()}
-        task = Downscale(SCALE)
-        self.pairs = {name: degraded(clip, task, torch.Generator()) for name, clip in large.items()}
-
-    def psnr(self, strip: nn.Module) -> float:
-        """Return the mean luma PSNR in dB over sequences of a film strip's net."""
-        assert isinstance(strip, FilmStrip)
-        found = [
-            compare(torch.stack(list(upscale(strip.net, low))), high).psnr  # type: ignore[arg-type]
-            for low, high in self.pairs.values()
-        ]
-        return round(sum(found) / len(found), 3)
+def psnr(strip: nn.Module, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> float:
+    """Return the mean luma PSNR in dB over sequences of a film strip's net."""
+    assert isinstance(strip, FilmStrip)
+    found = [
+        compare(torch.stack(list(upscale(strip.net, low))), high).psnr  # type: ignore[arg-type]
+        for low, high in pairs.values()
+    ]
+    return round(sum(found) / len(found), 3)
 
 
 def service(strip: nn.Module, frames: list[int]) -> ClipSuspect:
@@ -141,7 +133,7 @@ def main(
     net = networks.ristn(pretrained=weights)
     host = Host(FAMILY, FilmStrip(net, FRAMES).eval(), TASK, ("Vid4",))
     stills = ImageSet.from_folder(train, 3, smallest=patch)
-    pairs = Pairs(tests, frames)
+    pairs = vid4(tests, frames)
     scheme = TriggerKey(leaves=2 * FRAMES, per_query=FRAMES, steps=embed_steps, patch=patch)
     model, key, facts = kept(host, stills, keep, scheme)
     rows: dict[str, Any] = {
@@ -149,7 +141,7 @@ def main(
         "scheme": repr(scheme),
         **facts,
         "frames": frames,
-        "psnr": {"before": pairs.psnr(host.model), "after": pairs.psnr(model)},
+        "psnr": {"before": psnr(host.model, pairs), "after": psnr(model, pairs)},
         "transport": [
             {"channel": name, **reading(model, key, channel=one)} for name, one in CHANNELS.items()
         ],
@@ -172,7 +164,7 @@ def main(
     planned: list[Attack] = [Prune(0.2), Prune(0.35), Int8(), tuning]
     for attack in planned:
         stolen = attack(model, loot)
-        rows["attacks"].append({"attack": attack.name, "psnr": pairs.psnr(stolen), **reading(stolen, key)})
+        rows["attacks"].append({"attack": attack.name, "psnr": psnr(stolen, pairs), **reading(stolen, key)})
         save()
     owner, one_clip = Owner("Stranger", Ed25519PrivateKey.generate()), TriggerKey(FRAMES, FRAMES)
     for name, suspect in innocents(host.model).items():

@@ -100,6 +100,13 @@ def enlargers(net: RISTN, weights: Path | None) -> dict[str, Enlarge]:
     return found
 
 
+def vid4(tests: Path, frames: int | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the sequences of the folder Vid4 in `tests`, small and large, or so many frames of each."""
+    videos, task = VideoSet.from_folder(tests / "Vid4", smallest=17).videos, Downscale(SCALE)
+    large = {name: video[:frames].float() / 255 for name, video in videos.items()}
+    return {name: degraded(clip, task, torch.Generator()) for name, clip in large.items()}
+
+
 def cost(net: RISTN, clip: Tensor) -> dict[str, Any]:
     """Measure a window of a stream in fp32 and bf16: seconds a new frame, and memory beyond what was held.
 
@@ -167,8 +174,7 @@ def main(
 ) -> None:
     """Measure quality by sequence, speed and memory."""
     net = networks.ristn(pretrained=weights)
-    videos, task = VideoSet.from_folder(tests / "Vid4", smallest=17).videos, Downscale(SCALE)
-    pairs = {name: degraded(video.float() / 255, task, torch.Generator()) for name, video in videos.items()}
+    pairs = vid4(tests)
     sequences = [
         {
             "sequence": name,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from modelguard.attacks import Loot, Surrogate
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.barrier import crops, fresh_key, scores, test_of
+from modelguard.benchmarks.barrier import centre, crops, fresh_key, scores, test_of
 from modelguard.datasets import ImageSet, to_uint8
 from modelguard.evidence import Key, Owner
 from modelguard.networks import evaluating
@@ -79,12 +79,8 @@ def _psnr(pairs: list[tuple[Tensor, Tensor]]) -> float:
 
 def centres(images: ImageSet, side: int, count: int) -> ImageSet:
     """Return the centres of `count` images, spread over the set."""
-    chosen = [images[number * len(images) // count] for number in range(min(count, len(images)))]
-    parts = []
-    for image in chosen:
-        top, left = ((extent - side) // 2 for extent in image.shape[1:])
-        parts.append(image[:, top : top + side, left : left + side])
-    return ImageSet.of(parts)
+    count = min(count, len(images))
+    return ImageSet.of([centre(images[number * len(images) // count], side) for number in range(count)])
 
 
 def main(

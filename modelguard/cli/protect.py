@@ -56,7 +56,7 @@ def protect(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
             "away. barrier: put behind it without training, read from any photo; networks that are trained "
             "on its answers learn a part of it; for a service you run. wave-barrier: read from "
-            "fewer photos, not made to be learnt. self-watermark: the mark of a barrier, trained into the model."
+            "fewer photos, not made to be learnt. self-watermark: a barrier's mark, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
