@@ -77,9 +77,9 @@ def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
     )
 
 
-def fresh_key(owner: Owner, scheme: Scheme, channels: int) -> Key:
+def fresh_key(owner: Owner, scheme: Scheme, channels: int, scale: int = 1) -> Key:
     """Return a new key with a cheap salt."""
-    public = scheme.public(Contract(channels, 1))
+    public = scheme.public(Contract(channels, scale))
     return Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
 
 
@@ -109,7 +109,7 @@ def test_of(key: Key, found: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> S
 
 def readings(key: Key, found: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> Iterator[dict[str, Any]]:
     """Yield what sessions of 1, 3 and 8 photos show, the photos taken in disjoint groups."""
-    for count in COUNTS:
+    for count in (each for each in COUNTS if each <= len(found)):
         tests = [test_of(key, found[at : at + count]) for at in range(0, len(found) - count + 1, count)]
         adjusted = [SEARCHED.adjust(test.log10_p) for test in tests]
         yield {

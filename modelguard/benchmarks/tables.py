@@ -34,6 +34,8 @@ TABLES = {
     "ristn-cost": Table("ristn*.json", video.ristn_cost, "ristn"),
     "clips": Table("clips.json", video.clips, "clips"),
     "clips-innocents": Table("clips.json", video.clips_innocents, "clips"),
+    "clip-barrier": Table("clip_barrier.json", video.clip_barrier, "clip_barrier"),
+    "clip-barrier-read": Table("clip_barrier.json", video.clip_barrier_read, "clip_barrier"),
     "codecs": Table("codecs.json", image_codecs.codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", image_codecs.dbmark, "dbmark"),
     "dbmark-unmarked": Table("dbmark-*.json", image_codecs.dbmark_unmarked, "dbmark"),

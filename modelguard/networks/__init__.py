@@ -11,7 +11,7 @@ from torch import nn
 from modelguard import weights
 from modelguard.networks.cnet import CNet
 from modelguard.networks.dncnn import DnCNN
-from modelguard.networks.film_strip import FilmStrip
+from modelguard.networks.film_strip import FilmStrip, Still
 from modelguard.networks.modes import device_of, evaluating
 from modelguard.networks.patchgan import PatchGAN
 from modelguard.networks.red import RED
@@ -33,6 +33,7 @@ __all__ = [
     "PatchGAN",
     "RISTNSizes",
     "ResNetGenerator",
+    "Still",
     "TimmUNet",
     "TransformerRestorer",
     "UNet",

@@ -1,4 +1,4 @@
-"""Models of clips as models of images: the frames of a clip, one below the other, are one image."""
+"""Models of clips as models of images: by all frames of a clip at once, or by still clips."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class FilmStrip(nn.Module):
 
     def __init__(self, net: nn.Module, frames: int) -> None:
         super().__init__()
-        if frames < 1:
-            raise InputError(f"frames: {frames} make no clip", "use a whole number from 1")
-        self.net, self.frames = net, frames
+        self.net, self.frames = net, _checked(frames)
 
     def forward(self, strip: Tensor) -> Tensor:
         """Return the answer to a strip.
@@ -40,15 +38,56 @@ class FilmStrip(nn.Module):
             )
         batch, channels, height, width = strip.shape
         clip = strip.reshape(batch, channels, self.frames, height // self.frames, width).transpose(1, 2)
-        answer = self.net(clip)
-        if not isinstance(answer, Tensor) or answer.ndim != 5 or answer.shape[1] != self.frames:
-            found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ModelContractError(
-                f"net: {self.frames} frames came back as {found}",
-                "wrap it to return (B, T, C, sh, sw) for (B, T, C, h, w), as many frames as it was given",
-            )
-        return answer.transpose(1, 2).flatten(2, 3)
+        return _answer(self.net, clip).transpose(1, 2).flatten(2, 3)
 
     def extra_repr(self) -> str:
         """Return the settings."""
         return f"frames={self.frames}"
+
+
+class Still(nn.Module):
+    """Shows a module of clips an image as a clip in which nothing moves, and returns the middle frame.
+
+    Shapes: (B, C, h, w) to (B, C, sh, sw). For marks that every frame carries, which photos ask for.
+
+    Args:
+        net: maps (B, frames, C, h, w) to (B, frames, C, sh, sw).
+        frames: of a clip.
+
+    Raises:
+        InputError: no such number of frames.
+    """
+
+    def __init__(self, net: nn.Module, frames: int) -> None:
+        super().__init__()
+        self.net, self.frames = net, _checked(frames)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the answer to an image.
+
+        Raises:
+            ModelContractError: the net returned no clip, or one of another number of frames.
+        """
+        clip = image[:, None].expand(-1, self.frames, -1, -1, -1)
+        return _answer(self.net, clip)[:, self.frames // 2]
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"frames={self.frames}"
+
+
+def _checked(frames: int) -> int:
+    if frames < 1:
+        raise InputError(f"frames: {frames} make no clip", "use a whole number from 1")
+    return frames
+
+
+def _answer(net: nn.Module, clip: Tensor) -> Tensor:
+    answer = net(clip)
+    if not isinstance(answer, Tensor) or answer.ndim != 5 or answer.shape[1] != clip.shape[1]:
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ModelContractError(
+            f"net: {clip.shape[1]} frames came back as {found}",
+            "wrap it to return (B, T, C, sh, sw) for (B, T, C, h, w), as many frames as it was given",
+        )
+    return answer

@@ -57,8 +57,8 @@ class Barrier:
         check_barrier(self.leaves, self.per_session, self.amplitude, odd_filters.AT_ONCE)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
-        """Return the public parameters for a host of this contract; InputError for one of clips."""
-        contract = image_contract(contract)
+        """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
+        check_images(contract, "Barrier")
         return odd_filters.public(
             channels=contract.channels, scale=contract.scale, per_session=self.per_session
         )
@@ -84,6 +84,8 @@ def signed_carriers(key: Key) -> Integers:
 class Barred(nn.Module):
     """A host and a barrier behind it: (B, C, H, W) to (B, C, sH, sW) in [0, 1], of any size.
 
+    Of a host of clips, (B, T, C, H, W) to (B, T, C, sH, sW), it marks each frame by itself.
+
     The barrier knows no position and works in float32 whatever the precision of the host: its numbers are
     integers, which no change of precision touches.
 
@@ -102,6 +104,12 @@ class Barred(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the marked answer."""
         answer = cast(Tensor, self.host(image))
+        if answer.ndim == 5:
+            return self.mark(answer.flatten(0, 1)).reshape(answer.shape)
+        return self.mark(answer)
+
+    def mark(self, answer: Tensor) -> Tensor:
+        """Return images (B, C, sH, sW), such as frames of a stream, with the mark in them."""
         shown = answer.float().clamp(0.0, 1.0)
         with torch.autocast(shown.device.type, enabled=False):  # in bf16 the mark would be noise
             change = self.residual(F.avg_pool2d(shown, self.scale) if self.scale > 1 else shown)
@@ -158,8 +166,10 @@ def check_barrier(leaves: int, per_session: int, amplitude: float, most: int) ->
         raise InputError(f"amplitude: {amplitude} is out of range", "use a number of grey levels above 0")
 
 
-def image_contract(contract: Contract) -> Contract:
-    """Return a contract; raises InputError for one of clips, whose answers no barrier marks."""
+def check_images(contract: Contract, name: str) -> None:
+    """Raise InputError for a contract of clips, with which no photo is asked; `name` is the scheme's."""
     if contract.frames > 1:
-        raise InputError("scheme: Barrier marks images, the model makes clips", "use TriggerKey()")
-    return contract
+        raise InputError(
+            f"scheme: {name} is read from photos, the model answers with clips",
+            "wrap it as Still(net, frames) for Barrier(), or use TriggerKey()",
+        )

@@ -15,7 +15,7 @@ from modelguard.datasets import ImageSet, Patches, Task
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder, Key
 from modelguard.schemes import odd_filters
-from modelguard.schemes.barrier import Barrier, check_barrier, image_contract
+from modelguard.schemes.barrier import Barrier, check_barrier, check_images
 from modelguard.schemes.base import Contract, EmbedReport, probe
 from modelguard.training import Backward, TrainConfig, channels_last, fit, teacher_answer
 
@@ -61,8 +61,8 @@ class SelfWatermark:
             raise InputError(f"lr: {self.lr} is out of range", "use a number above 0")
 
     def public(self, contract: Contract) -> dict[str, int | str]:
-        """Return the public parameters for a host of this contract; InputError for one of clips."""
-        contract = image_contract(contract)
+        """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
+        check_images(contract, "SelfWatermark")
         return odd_filters.public(
             channels=contract.channels, scale=contract.scale, per_session=self.per_session, inside=True
         )

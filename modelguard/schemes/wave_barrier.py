@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import tone_carriers
-from modelguard.schemes.barrier import Barred, box, check_barrier, image_contract
+from modelguard.schemes.barrier import Barred, box, check_barrier, check_images
 from modelguard.schemes.base import Contract
 from modelguard.schemes.photo_marks import CELLS
 
@@ -45,8 +45,8 @@ class WaveBarrier:
         check_barrier(self.leaves, self.per_session, self.amplitude, 16)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
-        """Return the public parameters for a host of this contract; InputError for one of clips."""
-        contract = image_contract(contract)
+        """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
+        check_images(contract, "WaveBarrier")
         return tone_carriers.public(
             channels=contract.channels, scale=contract.scale, per_session=self.per_session
         )

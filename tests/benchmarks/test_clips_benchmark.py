@@ -11,7 +11,7 @@ from torch import Tensor
 
 import modelguard as mg
 from modelguard import weights
-from modelguard.benchmarks import clips, tables
+from modelguard.benchmarks import clip_barrier, clips, tables
 from modelguard.datasets import ImageSet, write_image
 from modelguard.evidence import Owner
 from modelguard.networks import RISTN, RISTNSizes, bicubic
@@ -68,3 +68,24 @@ def test_the_benchmark_writes_what_the_tables_read(
     assert f"| unmarked | {result['psnr']['before']:.2f} |" in table
     assert "| answer: H.264, CRF 23 |" in table
     assert "| bicubic | 1 |" in tables.render("clips-innocents", tmp_path)
+
+
+def test_a_barrier_behind_every_frame_is_measured(make_photo: Callable[..., Tensor], tmp_path: Path) -> None:
+    for number in range(5):
+        photo = make_photo(5, 3, 40, 60)[:, :33, 2 * number : 2 * number + 46]
+        write_image(tmp_path / "Vid4" / "walk" / f"frame_{number:04}.png", photo)
+    for number in range(3):
+        write_image(tmp_path / "Kodak24" / f"{number}.png", make_photo(number, 3, 260, 260))
+    torch.manual_seed(0)
+    weights.publish(RISTN(TINY), "ristn-tiny", {}, tmp_path, config={"ristn": vars(TINY)})
+    words = ("--tests", tmp_path, "--out", tmp_path, "--photos", 3, "--side", 64)
+    app(clip_barrier.main)(*words, "--weights", tmp_path / "ristn-tiny.safetensors")
+    result = json.loads((tmp_path / "clip_barrier.json").read_text())["results"]
+    walk = result["sequences"][0]
+    assert walk["mark"] > 0.5
+    assert walk["to_unmarked"] > 35
+    assert 0 < walk["mark_changes"] < walk["frames_change"]
+    read = {row["channel"]: row["read"][-1] for row in result["read"]}
+    assert read["8 bit"]["agree"] > read["unmarked"]["agree"]
+    assert "| walk |" in tables.render("clip-barrier", tmp_path)
+    assert "| H.264, CRF 23 |" in tables.render("clip-barrier-read", tmp_path)

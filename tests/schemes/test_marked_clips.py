@@ -13,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import modelguard as mg
+from modelguard import photos
 from modelguard.attacks import FineTune, Loot, Prune
 from modelguard.datasets import Downscale, Filmed, ImageSet, Motion
 from modelguard.distortions import H264
 from modelguard.errors import InputError, SuspectError
 from modelguard.evidence import Owner
-from modelguard.networks import FilmStrip
+from modelguard.networks import FilmStrip, Still
 from modelguard.protecting import Protected
 from modelguard.schemes import Barrier, Contract, TriggerKey, keyed_cells, probe
+from modelguard.schemes.barrier import Filtered
 from modelguard.suspects import ClipSuspect, ModuleSuspect
 
 FRAMES = 3
@@ -53,17 +55,17 @@ def doubler() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def photos(make_photo: Callable[..., Tensor]) -> ImageSet:
+def stills(make_photo: Callable[..., Tensor]) -> ImageSet:
     return ImageSet.of([make_photo(seed, 3, 64, 72) for seed in range(4)])
 
 
 @pytest.fixture(scope="module")
-def marked(doubler: nn.Module, photos: ImageSet, owner: Owner) -> Protected:
+def marked(doubler: nn.Module, stills: ImageSet, owner: Owner) -> Protected:
     scheme = TriggerKey(
         leaves=6, per_query=3, steps=300, batch=1, patch=20, lr=1e-2, amplitude=0.1, fidelity=1.0
     )
     return mg.protect(
-        FilmStrip(doubler, FRAMES), scheme, data=photos, owner=owner, task=TASK, name="doubler", stretch=1
+        FilmStrip(doubler, FRAMES), scheme, data=stills, owner=owner, task=TASK, name="doubler", stretch=1
     )
 
 
@@ -106,6 +108,22 @@ def test_the_evidence_of_a_clip_is_checked_as_any_other(
     assert mg.check(tmp_path / "evidence", trust=[owner.public]).log10_p_adj == checked.log10_p_adj
 
 
+def test_a_barrier_marks_every_frame_and_is_read_from_stills(doubler: nn.Module, owner: Owner) -> None:
+    protected = mg.protect(Still(doubler, FRAMES), Barrier(), data=photos.load(3), owner=owner, stretch=1)
+    barred = protected.model
+    assert isinstance(barred, Filtered)
+    barred.host = doubler  # as it is deployed: clips in, clips out
+    clip = torch.rand(2, 5, 3, 24, 32)
+    with torch.no_grad():
+        plain, answer = doubler(clip).clamp(0, 1), barred(clip)
+    assert answer.shape == plain.shape
+    assert not torch.equal(answer, plain)
+    torch.testing.assert_close(answer[1, 3], barred.mark(plain[1, 3:4])[0])
+    still = ModuleSuspect(Still(barred, FRAMES))
+    assert mg.verify(still, protected.key, photos=photos.load(3), queries=10).match
+    assert not mg.verify(Still(doubler, FRAMES), protected.key, photos=photos.load(3), queries=10).match
+
+
 @pytest.mark.parametrize("crf", [23, 28])
 def test_the_mark_outlives_h264(marked: Protected, crf: int) -> None:
     coded = ModuleSuspect(marked.model, FilmStrip(H264(crf), FRAMES))
@@ -123,8 +141,8 @@ def test_frames_that_are_lost_cost_no_more_than_their_bits(marked: Protected, pi
     assert verdict.match
 
 
-def test_thieves_attack_a_film_strip_like_any_model(marked: Protected, photos: ImageSet) -> None:
-    loot = Loot(photos, TASK)
+def test_thieves_attack_a_film_strip_like_any_model(marked: Protected, stills: ImageSet) -> None:
+    loot = Loot(stills, TASK)
     for attack in (Prune(0.2), FineTune(steps=3, batch=1, lr=1e-4, patch=20)):
         stolen = attack(marked.model, loot)
         changed = zip(stolen.parameters(), marked.model.parameters(), strict=True)
@@ -147,13 +165,13 @@ def test_covers_of_a_clip_are_still_clips(
     assert sum(all((frame == clip[0]).all() for frame in clip) for clip in seen) == 1
 
 
-def test_what_is_no_clip_is_refused(doubler: nn.Module, photos: ImageSet, owner: Owner) -> None:
+def test_what_is_no_clip_is_refused(doubler: nn.Module, stills: ImageSet, owner: Owner) -> None:
     strip = FilmStrip(doubler, FRAMES)
     assert probe(strip, torch.rand(3, 24, 8)) == Contract(3, 2, FRAMES)
     with pytest.raises(mg.errors.ModelContractError, match="no strip of 3 frames"):
         probe(strip, torch.rand(3, 25, 8))
-    with pytest.raises(InputError, match="Barrier marks images"):
-        mg.protect(strip, Barrier(), data=photos, owner=owner, stretch=1)
+    with pytest.raises(InputError, match="Barrier is read from photos"):
+        mg.protect(strip, Barrier(), data=stills, owner=owner, stretch=1)
     with pytest.raises(InputError, match="no room to move"):
         TASK(torch.rand(3, 4, 20), torch.Generator())
     shorter = nn.Module()

@@ -74,7 +74,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(how: dict[str, Any], say
 
 
 def test_clips_are_refused() -> None:
-    with pytest.raises(InputError, match="marks images"):
+    with pytest.raises(InputError, match="SelfWatermark is read from photos"):
         SelfWatermark().public(Contract(3, 1, 5))
 
 

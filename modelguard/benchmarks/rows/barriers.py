@@ -16,7 +16,7 @@ def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     counts = [one["photos"] for one in every[0][1]["transport"][0]["read"]]
     header = ("host", "answers", *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p (matches)" for n in counts))
     return header, [
-        (f"{carriers}: {host['host']}", row[label], *_barrier_read(row["read"]))
+        (f"{carriers}: {host['host']}", row[label], *sessions(row["read"]))
         for carriers, host in every
         for kind, label in (("transport", "channel"), ("innocent", "answers"))
         for row in host[kind]
@@ -75,7 +75,8 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, rows
 
 
-def _barrier_read(read: list[Result]) -> list[str]:
+def sessions(read: list[Result]) -> list[str]:
+    """Return what sessions of some photos show: median agreement, adjusted p, and matches."""
     return [
         f"{one['agree']:.0%}, {one['log10_p_adj_median']:.1f} ({one['matches']} of {one['sessions']})"
         for one in read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelguard.benchmarks.rows.barriers import sessions
 from modelguard.benchmarks.rows.evidence import false_claims
 from modelguard.benchmarks.rows.words import HOSTS, Result, Row, p_value, plain
 
@@ -66,6 +67,35 @@ def clips(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 def clips_innocents(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """How often models of clips that never saw a key are rejected."""
     return false_claims([{"results": result["results"]["innocents"]} for result in results])
+
+
+def clip_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """A barrier on every frame: what it costs by sequence, and how it changes from frame to frame."""
+    header = (
+        "sequence",
+        "dB before / after",
+        "marked to unmarked, dB",
+        "mark",
+        "its change",
+        "frames' change",
+    )
+    rows = [
+        (
+            each["sequence"],
+            f"{each['psnr']:.2f} / {each['psnr_marked']:.2f}",
+            f"{each['to_unmarked']:.1f}",
+            *(f"{each[name]:.2f}" for name in ("mark", "mark_changes", "frames_change")),
+        )
+        for each in results[0]["results"]["sequences"]
+    ]
+    return header, rows
+
+
+def clip_barrier_read(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """How stills, asked as clips, read a barrier."""
+    read = results[0]["results"]["read"]
+    counts = [f"{each['photos']} stills: agreeing, log10 p (matches)" for each in read[0]["read"]]
+    return ("answers", *counts), [(row["channel"], *sessions(row["read"])) for row in read]
 
 
 def _frames(found: Result) -> str:
