@@ -1,8 +1,9 @@
 """Thieves of a model with a barrier: networks trained on its answers, and what they show of its mark.
 
-    modelguard bench surrogates --train DIR --tests DIR --thief unet-16 --thief res9-16
+    modelguard bench surrogates --train DIR --tests DIR --thief cnet-32 --thief res9-16:l2:crop+resize
 
-Beside them an innocent twin of the first thief, trained on the same pictures and the unmarked host's answers.
+A thief is named by network, loss and augmentation, as in `modelguard attack surrogate`. Beside them an innocent
+twin of the first thief, trained on the same pictures and the unmarked host's answers.
 """
 
 from __future__ import annotations
@@ -46,8 +47,15 @@ class Exam:
         with evaluating(model):
             return [to_uint8(model(photo[None])[0]).float() / 255 for photo in self.photos]
 
-    def grade(self, name: str, model: nn.Module, steps: int) -> dict[str, Any]:
-        """Return fidelity, the part of the mark that is kept, and the test after some photos."""
+    def grade(self, name: str, model: nn.Module, steps: int, task: float) -> dict[str, Any]:
+        """Return fidelity, the part of the mark that is kept, and the test after some photos.
+
+        Args:
+            name: of the thief.
+            model: what he trained.
+            steps: that he took.
+            task: PSNR in dB of his model on the host's task.
+        """
         given = self._answers(model)
         triples = list(zip(given, self.plain, self.marked, strict=True))
         kept = sum(float(((one - plain) * (mark - plain)).sum()) for one, plain, mark in triples)
@@ -57,6 +65,7 @@ class Exam:
         return {
             "thief": name,
             "steps": steps,
+            "task": round(task, 2),
             "to_host": _psnr([(one, plain) for one, plain, _ in triples]),
             "to_marked": _psnr([(one, mark) for one, _, mark in triples]),
             "retained": round(kept / whole, 3),
@@ -86,9 +95,9 @@ def centres(images: ImageSet, side: int, count: int) -> ImageSet:
 def main(
     train: hosts.Train,
     tests: hosts.Tests,
-    thief: Annotated[list[str] | None, typer.Option(help="networks; default unet-16")] = None,
-    augmentation: Annotated[
-        list[str] | None, typer.Option(help="none, flips, crop, resize, jpeg; default none")
+    thief: Annotated[
+        list[str] | None,
+        typer.Option(help="NETWORK, NETWORK:LOSS or NETWORK:LOSS:AUGMENTATION; default cnet-32"),
     ] = None,
     steps: Annotated[int, typer.Option(help="training steps of a thief")] = 2000,
     count: Annotated[int, typer.Option(help="pictures that he has")] = 400,
@@ -99,6 +108,7 @@ def main(
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
     inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
     embed_steps: Annotated[int, typer.Option(help="of SelfWatermark")] = SelfWatermark.steps,
+    tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Mark DnCNN, train thieves on its answers to noisy pictures, and read the mark."""
@@ -118,18 +128,19 @@ def main(
     notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
 
     def note(name: str, model: nn.Module, taken: int) -> None:
-        rows["cells"].append(exam.grade(name, model, taken))
-        record.write("surrogates-inside" if inside else "surrogates", out, rows, seed=0, notes=notes)
+        rows["cells"].append(exam.grade(name, model, taken, source.psnr(model, tests, "Set12")))
+        record.write(f"surrogates{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)
-    names = thief or ["unet-16"]
-    wanted = [(name, kind, True) for name in names for kind in augmentation or ["none"]]
+    names = thief or ["cnet-32"]
     pairs: dict[bool, Any] = {}
-    for name, kind, guilty in [*wanted, (names[0], "none", False)]:
+    for name, guilty in [*((name, True) for name in names), (names[0], False)]:
+        network, loss, augmentation = (*name.split(":"), *("l1", "none")[name.count(":") :])
         attack = Surrogate(
-            name,
-            augmentation=kind,
+            network,
+            loss,
+            augmentation,
             steps=steps,
             check_every=max(steps // 8, 1),
             batch=batch,
@@ -141,7 +152,7 @@ def main(
             pairs[guilty] = attack.gather(marked if guilty else source.model, loot)
         torch.manual_seed(0)
         stolen = attack.train(pairs[guilty])
-        label = name if kind == "none" else f"{name}, {kind}"
+        label = ", ".join(name.split(":"))
         note(label if guilty else f"{label}, innocent", stolen.model, stolen.best_step)
 
 

@@ -17,8 +17,24 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
     for number, image in enumerate(photos.load(1)):
         write_image(tmp_path / "train" / f"{number}.png", image[:, :64, :64])
         write_image(tmp_path / "tests" / "Kodak24" / f"{number}.png", image)
+        write_image(tmp_path / "tests" / "Set12" / f"{number}.png", image[:, :32, :32])
     words = ["--train", tmp_path / "train", "--tests", tmp_path / "tests", "--out", tmp_path]
-    quick = ["--thief", "cnet-4", "--steps", 2, "--count", 4, "--side", 48, "--patch", 32, "--photos", 1]
+    quick = [
+        "--thief",
+        "cnet-4",
+        "--thief",
+        "cnet-4:l2:flips",
+        "--steps",
+        2,
+        "--count",
+        4,
+        "--side",
+        48,
+        "--patch",
+        32,
+        "--photos",
+        1,
+    ]
     inside_words = ["--inside", "--embed-steps", 1] if inside else []
     app(surrogates.main)(*words, *quick, *inside_words)
     name = "surrogates-inside" if inside else "surrogates"
@@ -27,9 +43,11 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
         "the marked model itself",
         "the unmarked host",
         "cnet-4",
+        "cnet-4, l2, flips",
         "cnet-4, innocent",
     ]
     assert [cell["retained"] for cell in cells[:2]] == [1, 0]
+    assert cells[1]["task"] > cells[2]["task"]  # two steps make no denoiser
     if not inside:
         assert cells[0]["read"][0]["log10_p"] < -6 < cells[1]["read"][0]["log10_p"]
     assert all(cell["read"][0]["bits"] == 128 for cell in cells)
