@@ -2,8 +2,8 @@
 
     modelguard bench surrogates --train DIR --tests DIR --thief cnet-32 --thief res9-16:l2:crop+resize
 
-A thief is named by network, loss and augmentation, as in `modelguard attack surrogate`. Beside them an innocent
-twin of the first thief, trained on the same pictures and the unmarked host's answers.
+A thief is named by network, loss and augmentation, as in `modelguard attack surrogate`. Beside them an
+innocent twin of the first thief, trained on the same pictures and the unmarked host's answers.
 """
 
 from __future__ import annotations
