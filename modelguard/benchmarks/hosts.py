@@ -22,6 +22,19 @@ STUDIO = (16 / 255, 219 / 255)
 """Published super-resolution figures are on BT.601 luma with headroom: 16 + 219 Y."""
 
 
+class ByChannel(nn.Module):
+    """Puts each colour through a net for grey images by itself."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (B, C, H, W) for (B, C, H, W)."""
+        answer: Tensor = self.net(image.flatten(0, 1)[:, None])
+        return answer.view(image.shape)
+
+
 @dataclass(frozen=True)
 class Host:
     """A model with the task it is for and the sets it is published on."""
@@ -31,10 +44,11 @@ class Host:
     task: Task
     sets: tuple[str, ...]
     border: int = 0
+    channels: int = 1
 
     def images(self, tests: Path, name: str) -> ImageSet:
-        """Return test set `name` as this host sees it: grey, with studio luma for super-resolution."""
-        images = ImageSet.from_folder(tests / name, 1)
+        """Return test set `name` as this host sees it; in super-resolution, as studio luma."""
+        images = ImageSet.from_folder(tests / name, self.channels)
         if self.border:
             low, span = STUDIO
             images = ImageSet.of([low + span * image for image in images])
@@ -49,8 +63,8 @@ def load(name: str, hosts: Path | None = None) -> Host:
     """Return a host by name: our own weights, or the independent ones in the folder `hosts`.
 
     Args:
-        name: "dncnn", "red", "vdsr-2", "vdsr-3", "vdsr-4", or for independent weights "kair" and
-            "vdsr-public-2", "-3", "-4".
+        name: "dncnn", "dncnn-colour", "red", "vdsr-2", "vdsr-3", "vdsr-4", or for independent weights "kair"
+            and "vdsr-public-2", "-3", "-4".
         hosts: folder with dncnn_gray_sigma25_kair.safetensors and vdsr_y_x234.safetensors.
 
     Raises:
@@ -59,6 +73,8 @@ def load(name: str, hosts: Path | None = None) -> Host:
     denoise = GaussianNoise(25), ("Set12", "BSD68")
     if name in ("dncnn", "red"):
         return Host(name, getattr(networks, name)(pretrained="denoise-25"), *denoise)
+    if name == "dncnn-colour":
+        return Host(name, ByChannel(load("dncnn").model).eval(), denoise[0], ("Set5",), channels=3)
     if name == "kair":
         net = networks.dncnn(batch_norm=False)
         return Host(name, _in_order(net, _folder(hosts) / "dncnn_gray_sigma25_kair.safetensors"), *denoise)
@@ -71,7 +87,8 @@ def load(name: str, hosts: Path | None = None) -> Host:
             net = networks.Upscaled(flat, int(scale))
         return Host(name, net, Downscale(int(scale)), ("Set14",), int(scale))
     raise InputError(
-        f"host: there is no host called {name!r}", "use dncnn, red, vdsr-2, kair or vdsr-public-2"
+        f"host: there is no host called {name!r}",
+        "use dncnn, dncnn-colour, red, vdsr-2, kair or vdsr-public-2",
     )
 
 
@@ -95,9 +112,9 @@ def _in_order(net: nn.Module, path: Path) -> nn.Module:
     return net.eval()
 
 
-def photos(folder: Path, count: int | None = None, smallest: int = 64) -> ImageSet:
+def photos(folder: Path, count: int | None = None, smallest: int = 64, channels: int = 1) -> ImageSet:
     """Return the training photos, or `count` of them spread over the folder."""
-    images = ImageSet.from_folder(folder, 1, smallest=smallest)
+    images = ImageSet.from_folder(folder, channels, smallest=smallest)
     if count is None or count >= len(images):
         return images
     return ImageSet(tuple(images.images[number * len(images) // count] for number in range(count)))

@@ -95,6 +95,7 @@ def centres(images: ImageSet, side: int, count: int) -> ImageSet:
 def main(
     train: hosts.Train,
     tests: hosts.Tests,
+    host: Annotated[str, typer.Option(help="dncnn, or dncnn-colour, which denoises each colour")] = "dncnn",
     thief: Annotated[
         list[str] | None,
         typer.Option(help="NETWORK, NETWORK:LOSS or NETWORK:LOSS:AUGMENTATION; default cnet-32"),
@@ -111,25 +112,29 @@ def main(
     tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
     out: record.Out = Path("docs/results"),
 ) -> None:
-    """Mark DnCNN, train thieves on its answers to noisy pictures, and read the mark."""
+    """Mark a host, train thieves on its answers to noisy pictures, and read the mark."""
     hosts.reproducible()
-    source = hosts.load("dncnn")
+    source = hosts.load(host)
     scheme = SelfWatermark(steps=embed_steps) if inside else Barrier()
-    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, 1)
+    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, source.channels)
     marked = copy.deepcopy(source.model)
     if isinstance(scheme, SelfWatermark):
-        scheme.embed(marked, key, hosts.photos(train, 600), source.task, "embedding")
+        scheme.embed(
+            marked, key, hosts.photos(train, 600, channels=source.channels), source.task, "embedding"
+        )
         marked.cpu()
     else:
         marked = scheme.attach(marked, key).eval()
-    exam = Exam(source.model, marked, key, crops(tests / "Kodak24", 1, photos))
-    loot = Loot(centres(ImageSet.from_folder(train, 1, smallest=side), side, count), source.task)
-    rows: dict[str, Any] = {"scheme": repr(scheme), "pictures": len(loot.images), "cells": []}
+    exam = Exam(source.model, marked, key, crops(tests / "Kodak24", source.channels, photos))
+    loot = Loot(
+        centres(ImageSet.from_folder(train, source.channels, smallest=side), side, count), source.task
+    )
+    rows: dict[str, Any] = {"host": host, "scheme": repr(scheme), "pictures": len(loot.images), "cells": []}
     notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
 
     def note(name: str, model: nn.Module, taken: int) -> None:
-        rows["cells"].append(exam.grade(name, model, taken, source.psnr(model, tests, "Set12")))
-        record.write(f"surrogates{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)
+        rows["cells"].append(exam.grade(name, model, taken, source.psnr(model, tests, source.sets[0])))
+        record.write(f"surrogates-{host}{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)

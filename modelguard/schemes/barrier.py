@@ -20,13 +20,14 @@ from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import odd_filters
 from modelguard.schemes.base import Contract
-from modelguard.schemes.photo_marks import CELLS
 from modelguard.schemes.planes import ONE, Integers
 
 HOST = "host."
 """What the names of the host's tensors begin with in a barred model."""
 SPREAD = 60.0
 """Of a filter's values in photos."""
+COLOURED = 0.7
+"""Strength of each of three directions of colour, against grey."""
 LIMIT = 6.0
 """Grey levels by which a pixel changes at most."""
 
@@ -40,44 +41,40 @@ class Barrier:
     given away see `SelfWatermark` and `TriggerKey`.
 
     Args:
-        leaves: committed leaves of 64 bits, all of them in every answer. A certificate opens as many as it
-            reads, the default two all there are; more share the strength of the mark.
-        per_session: leaves that a session reads, and a certificate uses up.
+        leaves: committed leaves of 192 bits, all of them in every answer. A certificate opens one, which is
+            public from then on; more leaves are for more certificates, and share the strength of the mark.
         amplitude: strength in 8-bit grey levels, less where there is little structure; no pixel changes by
             more than six.
     """
 
-    leaves: int = 2
-    per_session: int = 2
+    leaves: int = 1
     amplitude: float = 7.0
 
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude, odd_filters.AT_ONCE)
+        check_barrier(self.leaves, 1, self.amplitude, 1)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
         check_images(contract, "Barrier")
-        return odd_filters.public(
-            channels=contract.channels, scale=contract.scale, per_session=self.per_session
-        )
+        return odd_filters.public(channels=contract.channels, scale=contract.scale)
 
     def attach(self, host: nn.Module, key: Key) -> Filtered:
         """Return `host` behind a barrier of this key, on its device."""
         barred = Filtered(host, int(key.scheme["scale"]))
         barred.weights += torch.from_numpy(signed_carriers(key)).to(barred.weights)
-        barred.amplitude.fill_(self.amplitude / math.sqrt(CELLS * key.leaves))
+        barred.amplitude.fill_(self.amplitude / math.sqrt(key.leaves))
         return barred.train(host.training)
 
 
 def signed_carriers(key: Key) -> Integers:
     """Return the weight of each feature: the sum of all leaves' carriers, each with its secret sign."""
-    total = np.zeros(odd_filters.FEATURES, np.int64)
+    total = np.zeros(odd_filters.CELLS, np.int64)
     for index in range(key.leaves):
         secret_k, secret_b = key.leaf(index)
         signs = odd_filters.bits(key.scheme, secret_b, key.salt)
-        total += signs @ odd_filters.carriers(key.scheme, secret_k, key.salt)
+        total += signs * odd_filters.carriers(key.scheme, secret_k, key.salt)
     return total
 
 
@@ -118,7 +115,7 @@ class Barred(nn.Module):
         return (shown + change).clamp(0.0, 1.0).to(answer.dtype)
 
     def residual(self, shown: Tensor) -> Tensor:
-        """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
+        """Return what is added: (B, C, H, W) in [0, 1] to the same, or (B, 1, H, W) for every channel."""
         raise NotImplementedError
 
 
@@ -131,23 +128,27 @@ class Filtered(Barred):
     def __init__(self, host: nn.Module, scale: int) -> None:
         super().__init__(host, scale)
         device = device_of(host)
-        self.register_buffer("weights", torch.zeros(odd_filters.FEATURES, dtype=torch.int16, device=device))
+        self.register_buffer("weights", torch.zeros(odd_filters.CELLS, dtype=torch.int16, device=device))
         filters = torch.from_numpy(odd_filters.filters())[:, None].to(device)
         self.register_buffer("filters", filters, persistent=False)
 
     def residual(self, shown: Tensor) -> Tensor:
-        """Return what is added to every channel: (B, C, H, W) in [0, 1] to (B, 1, H, W)."""
-        tone = shown.mean(1, keepdim=True)
+        """Return what is added: (B, C, H, W) for (B, C, H, W) in [0, 1]."""
+        tone, channels = shown.mean(1, keepdim=True), shown.shape[1]
         filters = self.filters.float() * (255 * ONE / 2**odd_filters.SHIFT)
         padded = F.pad(tone, [odd_filters.RADIUS] * 4, mode="replicate")
         leaning = F.conv2d(padded, filters).clamp(-odd_filters.CUT, odd_filters.CUT)
-        bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)
-        bright = bright.clamp(-odd_filters.FARTHEST, odd_filters.FARTHEST) / 128
-        classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
         parts = F.conv2d(leaning, self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
-        total = (parts * classes).sum(1, keepdim=True) / (SPREAD * math.sqrt(odd_filters.FEATURES))
-        change: Tensor = (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255
-        return change
+        if channels == 1:
+            bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)
+            bright = bright.clamp(-odd_filters.FARTHEST, odd_filters.FARTHEST) / 128
+            classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
+            total = (parts * classes).sum(1, keepdim=True) / math.sqrt(odd_filters.CLASSES)
+        else:  # each part in a direction of its own
+            directions = F.normalize(torch.tensor(odd_filters.DIRECTIONS[channels], dtype=parts.dtype))
+            total = COLOURED * torch.einsum("bdhw,dc->bchw", parts, directions.to(parts))
+        total = total / (SPREAD * math.sqrt(len(odd_filters.FREQUENCIES)))
+        return (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255
 
 
 def box(plane: Tensor, radius: int) -> Tensor:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelguard.evidence import Decoder, stream
+from modelguard.evidence import Decoder
 from modelguard.schemes import photo_marks, planes
-from modelguard.schemes.photo_marks import CELLS, Public
+from modelguard.schemes.photo_marks import Public
 from modelguard.schemes.planes import ONE, REACH, Integers, Pixels, detail, in_size_of_query, mean
 
 ID, INSIDE_ID = "mg.odd-filters/1", "mg.odd-filters-inside/1"
@@ -27,13 +27,16 @@ RADIUS = 10
 """Of the filters, in pixels."""
 WINDOW = (256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40)
 """Of the filters, from the centre outwards: a Gaussian of 5.2 pixels."""
-FREQUENCIES = tuple((i, j) for i in range(7) for j in range(-6, 7) if (i, j) > (0, 0) and i * i + j * j <= 36)
-"""Of the filters, down and right, in 18/256 of a turn a pixel; the other half-plane holds their negatives."""
+FREQUENCIES = tuple((i, j) for i in range(7) for j in range(-6, 7) if (i, j) > (0, 0) and i * i + j * j <= 40)
+"""Of the filters, down and right, in 16/256 of a turn a pixel; the other half-plane holds their negatives."""
 CLASSES = 3
-"""Every filter is taken as it is, by brightness, and by how bright or dark it is."""
-FEATURES = CLASSES * len(FREQUENCIES)
-AT_ONCE = 2
-"""Leaves that so many features can tell apart."""
+"""In grey, every filter is taken as it is, by brightness, and by how bright or dark it is."""
+CELLS = CLASSES * len(FREQUENCIES)
+"""Bits of a leaf: each is the sign of a filter, in one class of pixels (grey) or one direction (colour)."""
+DIRECTIONS = {1: ((1,),), 3: ((1, 1, 1), (1, 0, -1), (1, -2, 1))}
+"""Of change, by the number of channels: of brightness, and of two differences of colours."""
+LENGTHS = {1: (256,), 3: (148, 181, 105)}
+"""256 over the lengths of the directions."""
 CUT, FARTHEST = 96, 192
 """Where the values of a filter, and brightness, are cut."""
 SHIFT = 33
@@ -41,19 +44,20 @@ SHIFT = 33
 BRIGHT, EXTREME = 112, 80
 """Of photos the mean brightness, and of its square when a step is two grey levels."""
 STEPS = 100
-"""Steps in which the overlap of the carriers in a photo is taken away."""
+"""Steps in which the overlap of the features in a photo is taken away."""
 DEFINITION = (  # its digest is in every registration: to change a letter is to make another decoder
     "mg.odd-correlation/1: all in 1/16 grey level, // and >> round down, Br is the mean over (2r+1)^2 pixels "
-    "with the border repeated, L the mean of the channels of the answer Y, Q of the query;\n"
-    "filters h of radius 10, for 0 <= i < 7, -7 < j < 7, (i, j) > (0, 0), ii + jj <= 36, in this order: "
-    "wave(18 (i y + j x)) g(y) g(x) isqrt(64 (ii + jj)), wave(t) = sgn t (128 - t) >> 5 of t mod 128, "
+    "with the border repeated, L the mean of the c channels of the answer Y;\n"
+    "filters h of radius 10, for 0 <= i < 7, -7 < j < 7, (i, j) > (0, 0), ii + jj <= 40, in this order: "
+    "wave(16 (i y + j x)) g(y) g(x) isqrt(64 (ii + jj)), wave(t) = sgn t (128 - t) >> 5 of t mod 128, "
     "g = 256 251 238 217 190 161 131 103 78 57 40 of |y|; F = sum of h L >> 33, cut at -96 and 96;\n"
-    "classes: 128; b = 2 (B2 B2 L // 16 - 112) cut at -192 and 192; (bb >> 7) - 80; "
-    "features: class F >> 7, class by class; carriers: signs of SHAKE256 stream W, 64 times all features;\n"
-    "E = (L - B3 B3 L) - (Q - B3 B3 Q) cut at -96 and 96; z = carriers <E, features>; "
-    "N = carriers <features, features> carriers, of every third pixel; "
-    "x += ((z << 8) - (N >> 8) x) // (max row of |N >> 8|, + 2^22), 100 times from 0; "
-    "score x times (mean diagonal of N // (mean of EE // 1 + 256))"
+    "features if c = 1: F; b F >> 7; ((bb >> 7) - 80) F >> 7; b = 2 (B2 B2 L // 16 - 112) cut to +-192; "
+    "if c = 3: F; directions u if c = 1: 1, length 256; if c = 3: 1 1 1, 148; 1 0 -1, 181; 1 -2 1, 105; "
+    "E = length (sum of u ((Y - B3 B3 Y) - (Q - B3 B3 Q))) >> 8 cut at -96 and 96, Q the query;\n"
+    "z = <E, features>; N = 9 <features, features> of every third pixel; P = trace of N // features; "
+    "N += P // 10 + 256 on the diagonal; "
+    "x += ((z << 16) - N x) // max row sum of |N|, 100 times from 0; x times P // (mean of EE // 1 + 256); "
+    "scores: x of all features, direction by direction, times signs of SHAKE256 stream W"
 )
 DECODER = Decoder("mg.odd-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
 PHOTOS = 16
@@ -64,35 +68,31 @@ fitted = planes.fitted
 _ROWS = 16  # of pixels whose features are held at a time
 
 
-def public(
-    *, channels: int, scale: int, per_session: int = 2, levels: int = 15, inside: bool = False
-) -> dict[str, int | str]:
+def public(*, channels: int, scale: int, levels: int = 15, inside: bool = False) -> dict[str, int | str]:
     """Return the public parameters of the scheme.
 
     Args:
         channels: of the model's images, 1 or 3.
         scale: of the model's output against its input, 1 to 4.
-        per_session: leaves that a session reads, 1 to 16.
         levels: weights of the sign test go from 0 to this, 1 to 255.
         inside: whether the model makes its marks by itself, with nothing behind it.
 
     Raises:
         InputError: a number is out of range.
     """
-    return photo_marks.public(INSIDE_ID if inside else ID, channels, scale, per_session, levels)
+    return photo_marks.public(INSIDE_ID if inside else ID, channels, scale, 1, levels)
 
 
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
-    """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
+    """Return the secret signs of a leaf from its x_b: int8 (192,) of -1 and +1."""
     photo_marks.channels_and_scale(scheme, _id(scheme))
-    return photo_marks.bits(secret, salt)
+    return photo_marks.signs("b", secret, salt, CELLS)
 
 
-def carriers(scheme: Public, secret: bytes, salt: bytes) -> Integers:
-    """Return the carriers of a leaf from its x_K: int64 (64, features) of -1 and +1."""
+def carriers(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
+    """Return the carriers of a leaf from its x_K: int8 (192,), the sign of each bit's feature."""
     photo_marks.channels_and_scale(scheme, _id(scheme))
-    packed = np.frombuffer(stream("W", salt, secret, CELLS * FEATURES // 8), np.uint8)
-    return np.unpackbits(packed).reshape(CELLS, FEATURES).astype(np.int64) * 2 - 1
+    return photo_marks.signs("W", secret, salt, CELLS)
 
 
 def filters() -> Integers:
@@ -101,7 +101,7 @@ def filters() -> Integers:
     window = np.array(WINDOW)[abs(axis)]
     found = []
     for i, j in FREQUENCIES:
-        turn = 18 * (i * axis[:, None] + j * axis) % 256
+        turn = 16 * (i * axis[:, None] + j * axis) % 256
         wave = np.where(turn < 128, 1, -1) * (turn % 128 * (128 - turn % 128) >> 5)
         # photos have less of a frequency the higher it is
         found.append(wave * window[:, None] * window * math.isqrt(64 * (i * i + j * j)))
@@ -111,20 +111,20 @@ def filters() -> Integers:
 def decode_photo(
     scheme: Public, secrets: Sequence[bytes], salt: bytes, query: Pixels, response: Pixels
 ) -> Integers:
-    """Return one integer a bit: how much of its carrier the answer holds beyond what the query explains.
+    """Return one integer a bit: how much of its filter the answer holds beyond what the query does.
 
-    What carriers have in common in this photo is taken away by steps towards their least-squares fit. Photos
-    weigh by the power of the carriers over that of the change. All of it is blind to the bits.
+    What features have in common in this photo is taken away by steps towards their least-squares fit. Photos
+    weigh by the power of the features over that of the change. All of it is blind to the key.
 
     Args:
         scheme: public parameters.
-        secrets: x_K of each leaf that is read.
+        secrets: x_K of the leaf that is read.
         salt: of the key.
         query: uint8 (H, W, C), the photo asked.
         response: uint8 (H', W', C); another size than registered is resampled first (bicubic).
 
     Returns:
-        int64 (leaves * 64,), in the order of `bits`.
+        int64 (192,), in the order of `bits`.
 
     Raises:
         InputError: `scheme` is not what `public` returns, or an image is of another number of channels, or
@@ -132,35 +132,45 @@ def decode_photo(
     """
     channels, scale = photo_marks.channels_and_scale(scheme, _id(scheme))
     photo_marks.check_session(scheme, secrets, query, response)
-    tone = in_size_of_query(response, query.shape[:2], scale).sum(axis=2) // channels
-    asked = ONE * query.astype(np.int64).sum(axis=2) // channels
-    seen = np.clip(detail(tone) - detail(asked), -REACH * ONE, REACH * ONE)
-    shared, overlap = _sums(tone, seen)
-    chosen = np.concatenate([carriers(scheme, secret, salt) for secret in secrets])
-    overlap = chosen @ overlap @ chosen.T
+    shown = in_size_of_query(response, query.shape[:2], scale)
+    tone = shown.sum(axis=2) // channels
+    seen = _changes(shown, ONE * query.astype(np.int64))
+    shared, overlap = _sums(tone, seen, CLASSES // len(seen))
     power = int(np.trace(overlap)) // len(overlap)
-    noise = int((seen * seen).sum()) // seen.size + ONE**2
-    scores: Integers = _disentangled(chosen @ shared, overlap) * (power // noise)
+    noise = (seen * seen).sum(axis=(1, 2)) // tone.size + ONE**2
+    found = _fitted(shared, overlap, power) * (power // noise)[:, None]
+    scores: Integers = carriers(scheme, secrets[0], salt) * found.reshape(-1)
     return scores
 
 
-def _sums(tone: Integers, seen: Integers) -> tuple[Integers, Integers]:
-    """Return <E, features> and, of every third pixel, <features, features>."""
+def _changes(shown: Integers, asked: Integers) -> Integers:
+    """Return what each direction of colour changed by, fine structure only: (directions, H, W)."""
+    channels = shown.shape[2]
+    fine = np.stack([detail(shown[..., one]) - detail(asked[..., one]) for one in range(channels)])
+    found = np.tensordot(np.array(DIRECTIONS[channels]), fine, 1)
+    found = np.array(LENGTHS[channels])[:, None, None] * found >> 8
+    cut: Integers = np.clip(found, -REACH * ONE, REACH * ONE)
+    return cut
+
+
+def _sums(tone: Integers, seen: Integers, classes: int) -> tuple[Integers, Integers]:
+    """Return <E, features>, (directions, features), and <features, features> from every third pixel."""
     flat = filters().reshape(len(FREQUENCIES), -1).T.astype(np.float64)
     padded = np.pad(tone, RADIUS, mode="edge").astype(np.float64)
-    classes = _classes(tone)
-    shared, overlap = np.zeros(FEATURES, np.int64), np.zeros((FEATURES, FEATURES), np.int64)
+    kinds, features = _classes(tone)[..., :classes], classes * len(FREQUENCIES)
+    shared, overlap = np.zeros((len(seen), features), np.int64), np.zeros((features, features), np.int64)
     side = 2 * RADIUS + 1
     for top in range(0, len(tone), _ROWS):
         rows = padded[top : top + _ROWS + 2 * RADIUS]
         near = np.lib.stride_tricks.sliding_window_view(rows, (side, side)).reshape(-1, side * side)
         # floats below 2^53 add up exactly in any order, and are what fast matrix products are made for
         leaning = np.clip((near @ flat).astype(np.int64) >> SHIFT, -CUT, CUT)
-        kinds = classes[top : top + _ROWS].reshape(-1, CLASSES, 1)
-        features = (kinds * leaning[:, None] >> 7).reshape(-1, FEATURES).astype(np.float64)
-        shared += (seen[top : top + _ROWS].reshape(-1).astype(np.float64) @ features).astype(np.int64)
-        few = features.reshape(-1, tone.shape[1], FEATURES)[-top % 3 :: 3, ::3].reshape(-1, FEATURES)
-        overlap += (few.T @ few).astype(np.int64)
+        some = kinds[top : top + _ROWS].reshape(-1, classes, 1)
+        every = (some * leaning[:, None] >> 7).reshape(-1, features).astype(np.float64)
+        change = seen[:, top : top + _ROWS].reshape(len(seen), -1).astype(np.float64)
+        shared += (change @ every).astype(np.int64)
+        few = every.reshape(-1, tone.shape[1], features)[-top % 3 :: 3, ::3].reshape(-1, features)
+        overlap += 9 * (few.T @ few).astype(np.int64)
     return shared, overlap
 
 
@@ -170,13 +180,13 @@ def _classes(tone: Integers) -> Integers:
     return np.stack([np.full_like(tone, 128), brightness, (brightness * brightness >> 7) - EXTREME], axis=2)
 
 
-def _disentangled(scores: Integers, overlap: Integers) -> Integers:
-    """Return scores less what the other carriers put into each: a fixed number of Landweber's steps."""
-    overlap = overlap >> 8
-    step = int(np.abs(overlap).sum(axis=1).max()) + (1 << 22)
-    aim, found = scores << 8, np.zeros_like(scores)
+def _fitted(shared: Integers, overlap: Integers, power: int) -> Integers:
+    """Return the damped least-squares fit in 2^-16: a fixed number of Landweber's steps."""
+    damped = overlap + (power // 10 + ONE**2) * np.eye(len(overlap), dtype=np.int64)
+    step = int(np.abs(damped).sum(axis=1).max())
+    aim, found = shared << 16, np.zeros_like(shared)
     for _ in range(STEPS):
-        found = found + (aim - overlap @ found) // step
+        found = found + (aim - found @ damped) // step
     return found
 
 

@@ -12,8 +12,6 @@ from modelguard.evidence import stream
 from modelguard.schemes.parameters import form_problem
 from modelguard.schemes.planes import Pixels, fitted
 
-CELLS = 64
-"""Bits of a leaf."""
 NAMES = ("channels", "scale", "perSession", "levels")
 Public = Mapping[str, int | str]
 
@@ -33,9 +31,9 @@ def channels_and_scale(scheme: Public, id: str) -> tuple[int, int]:
     return int(scheme["channels"]), int(scheme["scale"])
 
 
-def bits(secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
-    """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
-    packed = np.frombuffer(stream("b", salt, secret, CELLS // 8), np.uint8)
+def signs(label: str, secret: bytes, salt: bytes, count: int) -> npt.NDArray[np.int8]:
+    """Return `count` signs, -1 and +1, a multiple of eight, out of a secret stream."""
+    packed = np.frombuffer(stream(label, salt, secret, count // 8), np.uint8)
     return (np.unpackbits(packed).astype(np.int8) * 2 - 1).astype(np.int8)
 
 

@@ -31,8 +31,7 @@ class SelfWatermark:
     mark. It is read from photos like a barrier's, and thieves who train on its answers learn it too.
 
     Args:
-        leaves: committed leaves of 64 bits, all of them in every answer.
-        per_session: leaves that a session reads, and a certificate uses up.
+        leaves: committed leaves of 192 bits, all of them in every answer; see `Barrier`.
         amplitude: strength of the barrier that is learnt; see `Barrier`.
         steps: fine-tuning steps.
         batch: patches a step; every other one is clean, as queries are, unless the host enlarges.
@@ -41,8 +40,7 @@ class SelfWatermark:
         seed: of data order.
     """
 
-    leaves: int = 2
-    per_session: int = 2
+    leaves: int = 1
     amplitude: float = 7.0
     steps: int = 600
     batch: int = 8
@@ -53,7 +51,7 @@ class SelfWatermark:
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude, odd_filters.AT_ONCE)
+        check_barrier(self.leaves, 1, self.amplitude, 1)
         for name in ("steps", "batch", "patch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")
@@ -63,9 +61,7 @@ class SelfWatermark:
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
         check_images(contract, "SelfWatermark")
-        return odd_filters.public(
-            channels=contract.channels, scale=contract.scale, per_session=self.per_session, inside=True
-        )
+        return odd_filters.public(channels=contract.channels, scale=contract.scale, inside=True)
 
     def embed(
         self, host: nn.Module, key: Key, images: ImageSet, task: Task, progress: str | None = None
@@ -87,7 +83,7 @@ class SelfWatermark:
         host.eval()
         data = Patches(images, task, self.patch, 2**31, self.seed)
         probe(host, data[0][0])
-        barred = Barrier(self.leaves, self.per_session, self.amplitude).attach(copy.deepcopy(host), key)
+        barred = Barrier(self.leaves, self.amplitude).attach(copy.deepcopy(host), key)
         config = TrainConfig(
             steps=self.steps, batch=self.batch, lr=self.lr, warmup=20, seed=self.seed, optimiser="muon"
         )

@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from modelguard.evidence import Decoder, stream
 from modelguard.schemes import photo_marks, planes
-from modelguard.schemes.photo_marks import CELLS, Public
+from modelguard.schemes.photo_marks import Public
 from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, in_size_of_query, mean
 
 ID = "mg.tone-carriers/1"
+CELLS = 64
+"""Bits of a leaf."""
 CONTRAST = 8
 """Grey levels of contrast that are half-way to the most that counts."""
 EDGE = 4
@@ -63,7 +65,7 @@ def public(*, channels: int, scale: int, per_session: int = 4, levels: int = 15)
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
     """Return the secret signs of a leaf from its x_b: int8 (64,) of -1 and +1."""
     photo_marks.channels_and_scale(scheme, ID)
-    return photo_marks.bits(secret, salt)
+    return photo_marks.signs("b", secret, salt, CELLS)
 
 
 def carriers(scheme: Public, secret: bytes, salt: bytes) -> tuple[Integers, Integers]:

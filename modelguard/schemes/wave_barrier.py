@@ -19,7 +19,6 @@ from modelguard.networks import device_of
 from modelguard.schemes import tone_carriers
 from modelguard.schemes.barrier import Barred, box, check_barrier, check_images
 from modelguard.schemes.base import Contract
-from modelguard.schemes.photo_marks import CELLS
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Waved(Barred):
 
     def __init__(self, host: nn.Module, channels: int, scale: int, leaves: int) -> None:
         super().__init__(host, scale)
-        device, cells = device_of(host), (leaves, CELLS)
+        device, cells = device_of(host), (leaves, tone_carriers.CELLS)
         self.register_buffer("numbers", torch.zeros((*cells, channels + 2), dtype=torch.int8, device=device))
         self.register_buffer("phases", torch.zeros(cells, dtype=torch.uint8, device=device))
         self.register_buffer("signs", torch.zeros(cells, dtype=torch.int8, device=device))

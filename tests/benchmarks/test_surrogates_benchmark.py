@@ -37,7 +37,7 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
     ]
     inside_words = ["--inside", "--embed-steps", 1] if inside else []
     app(surrogates.main)(*words, *quick, *inside_words)
-    name = "surrogates-inside" if inside else "surrogates"
+    name = "surrogates-dncnn-inside" if inside else "surrogates-dncnn"
     cells = json.loads((tmp_path / f"{name}.json").read_text())["results"]["cells"]
     assert [cell["thief"] for cell in cells] == [
         "the marked model itself",
@@ -50,9 +50,9 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
     assert cells[1]["task"] > cells[2]["task"]  # two steps make no denoiser
     if not inside:
         assert cells[0]["read"][0]["log10_p"] < -6 < cells[1]["read"][0]["log10_p"]
-    assert all(cell["read"][0]["bits"] == 128 for cell in cells)
+    assert all(cell["read"][0]["bits"] == 192 for cell in cells)
     scheme = "SelfWatermark" if inside else "Barrier"
-    assert f"| {scheme} | cnet-4 | " in tables.render("surrogates", tmp_path)
+    assert f"| {scheme}, DnCNN | cnet-4 | " in tables.render("surrogates", tmp_path)
 
 
 def test_pictures_are_the_centres_of_a_spread() -> None:

@@ -335,12 +335,13 @@ def test_odd_filters_by_hand(vector):
     query = picture("photo", side)
     answer = query.repeat(scale, 0).repeat(scale, 1) - picture("answer", side * scale) // 32
 
-    drawn = shake("W", salt, bytes.fromhex(vector["xK"]), 64 * 168 // 8)
-    carriers = np.array([1 if byte >> n & 1 else -1 for byte in drawn for n in range(7, -1, -1)])
-    carriers = carriers.reshape(64, 168)
-    assert sha256(carriers.astype("<i8").tobytes()).hex() == vector["carriers"]
-    data = shake("b", salt, bytes.fromhex(vector["xb"]), 8)
-    assert [1 if byte >> n & 1 else -1 for byte in data for n in range(7, -1, -1)] == vector["b"]
+    def signs(label, secret):
+        data = shake(label, salt, bytes.fromhex(secret), 192 // 8)
+        return np.array([1 if byte >> n & 1 else -1 for byte in data for n in range(7, -1, -1)])
+
+    carriers = signs("W", vector["xK"])
+    assert carriers.tolist() == vector["carriers"]
+    assert signs("b", vector["xb"]).tolist() == vector["b"]
 
     def mean(plane, r):
         for axis in (0, 1):
@@ -353,19 +354,25 @@ def test_odd_filters_by_hand(vector):
         return plane - mean(mean(plane, 3), 3)
 
     grid = answer.reshape(side, scale, side, scale, channels)
-    tone = (16 * grid.sum((1, 3)) // scale**2).sum(2) // channels
-    asked = 16 * query.sum(2) // channels
-    change = (detail(tone) - detail(asked)).clip(-96, 96)
+    shown = 16 * grid.sum((1, 3)) // scale**2
+    tone = shown.sum(2) // channels
+    fine = [detail(shown[..., c]) - detail(16 * query[..., c]) for c in range(channels)]
+    if channels == 1:
+        changes = [fine[0].clip(-96, 96)]
+    else:
+        red, green, blue = fine
+        ways = ((148, red + green + blue), (181, red - blue), (105, red - 2 * green + blue))
+        changes = [(length * change >> 8).clip(-96, 96) for length, change in ways]
 
     window = dict(enumerate([256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40]))
     wide = np.pad(tone, 10, mode="edge")
     filtered, numbers = [], []
     for i, j in itertools.product(range(7), range(-6, 7)):
-        if (i, j) <= (0, 0) or i * i + j * j > 36:
+        if (i, j) <= (0, 0) or i * i + j * j > 40:
             continue
         total = 0
         for y, x in itertools.product(range(-10, 11), repeat=2):
-            turn = 18 * (i * y + j * x) % 256
+            turn = 16 * (i * y + j * x) % 256
             wave = (turn % 128 * (128 - turn % 128) >> 5) * (1 if turn < 128 else -1)
             number = wave * window[abs(y)] * window[abs(x)] * math.isqrt(64 * (i * i + j * j))
             numbers.append(number)
@@ -375,14 +382,16 @@ def test_odd_filters_by_hand(vector):
     assert sha256(packed).hex() == load("odd_filters")["filters"]
 
     bright = (2 * (mean(mean(tone, 2), 2) // 16 - 112)).clip(-192, 192)
-    classes = (128, bright, (bright * bright >> 7) - 80)
+    classes = (128, bright, (bright * bright >> 7) - 80) if channels == 1 else (128,)
     features = np.stack([kind * one >> 7 for kind in classes for one in filtered])
-    few = features[:, ::3, ::3].reshape(168, -1)
-    shared = carriers @ (features.reshape(168, -1) @ change.reshape(-1))
-    overlap = carriers @ (few @ few.T) @ carriers.T
-    part = overlap >> 8
-    step, found = int(abs(part).sum(1).max()) + 2**22, np.zeros(64, np.int64)
-    for _ in range(100):
-        found = found + ((shared << 8) - part @ found) // step
-    weight = int(np.trace(overlap)) // 64 // (int((change * change).sum()) // change.size + 256)
-    assert (found * weight).tolist() == vector["scores"]
+    few = features[:, ::3, ::3].reshape(len(features), -1)
+    overlap = 9 * few @ few.T
+    power = int(np.trace(overlap)) // len(features)
+    damped = overlap + (power // 10 + 256) * np.eye(len(features), dtype=np.int64)
+    scores = []
+    for change in changes:
+        shared, found = features.reshape(len(features), -1) @ change.reshape(-1), 0 * overlap[0]
+        for _ in range(100):
+            found = found + ((shared << 16) - damped @ found) // int(abs(damped).sum(1).max())
+        scores += (found * (power // (int((change * change).sum()) // change.size + 256))).tolist()
+    assert (carriers * scores).tolist() == vector["scores"]

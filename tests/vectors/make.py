@@ -201,7 +201,7 @@ def odd() -> dict[str, Any]:
                 "salt": SALT.hex(),
                 "xK": x_k.hex(),
                 "xb": x_b.hex(),
-                "carriers": _digest(odd_filters.carriers(scheme, x_k, SALT)),
+                "carriers": odd_filters.carriers(scheme, x_k, SALT).tolist(),
                 "b": odd_filters.bits(scheme, x_b, SALT).tolist(),
                 "query": array_digest(query),
                 "answer": array_digest(answer),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelguard.benchmarks.rows.words import (
-    Result,
-    Row,
-)
+from modelguard.benchmarks.rows.words import HOSTS, Result, Row
 
 
 def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
@@ -47,16 +44,16 @@ def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What thieves carry away of a barrier's mark: photos asked are clean, p is raw."""
     every = [
-        (one["results"]["scheme"].partition("(")[0], cell)
+        (f"{one['results']['scheme'].partition('(')[0]}, {HOSTS[one['results']['host']]}", cell)
         for one in results
         for cell in one["results"]["cells"]
     ]
     counts = [one["photos"] for one in every[0][1]["read"]]
     header = (
-        "scheme",
+        "scheme and host",
         "thief",
         "steps",
-        "Set12, dB",
+        "task, dB",
         "to the host, dB",
         "to its marked answers, dB",
         "kept of the mark",

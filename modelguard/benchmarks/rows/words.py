@@ -9,6 +9,7 @@ from modelguard.statistics import Multiplicity
 
 HOSTS = {
     "dncnn": "DnCNN",
+    "dncnn-colour": "DnCNN by colour",
     "red": "RED",
     "vdsr-2": "VDSR x2",
     "vdsr-3": "VDSR x3",
