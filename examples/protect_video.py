@@ -1,10 +1,10 @@
 """Protect a video super-resolution model: frames in, larger frames out, and evidence against a copy.
 
-    python examples/protect_video.py FOLDER --weights runs/ristn-light/ristn-x4.safetensors
-    python examples/protect_video.py FOLDER --weights ... --video clip.mp4
+    python examples/protect_video.py FOLDER
+    python examples/protect_video.py FOLDER --video clip.mp4
 
-The weights come from `python -m modelguard.benchmarks.train_ristn`. Without --video, which takes a folder of
-frames too, a camera moves over a photo that ships. Wants `pip install 'modelguard-sdk[video]'`.
+Without --video, which takes a folder of frames too, a camera moves over a photo that ships. Wants
+`pip install 'modelguard-sdk[video]'`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("film"), help="new folder (default: film)"
     )
-    parser.add_argument("--weights", required=True, help="name of RISTN weights that ship, or a file")
+    parser.add_argument("--weights", default="x4", help="RISTN weights: a name, or a file (default: x4)")
     parser.add_argument("--video", type=Path, help="a video file, or a folder of frames")
     given = parser.parse_args()
     try:

@@ -84,10 +84,24 @@ def levels(figure: Any, results: Sequence[Result]) -> None:
     panels[1].legend(fontsize="x-small")
 
 
+def video(figure: Any, results: Sequence[Result]) -> None:
+    """RISTN in the course of training: PSNR on clips made from photos, beside bicubic up-scaling."""
+    axes = figure.subplots()
+    for one in (result["results"] for result in results):
+        steps = [row["step"] for row in one["learning"]]
+        for name, style in (("psnr", "-"), ("bicubic", ":")):
+            label = f"RISTN, {one['weights']}" if name == "psnr" else name
+            axes.plot(steps, [row[name] for row in one["learning"]], style, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("PSNR, dB")
+    axes.legend(fontsize="small")
+
+
 FIGURES: dict[str, tuple[str, Callable[[Any, Sequence[Result]], None]]] = {
     "codecs": ("docs/results/codecs.json", codecs),
     "dbmark-unmarked": ("docs/results/dbmark-*.json", unmarked),
     "riis-levels": ("docs/results/riis-*.json", levels),
+    "ristn-learning": ("docs/results/ristn*.json", video),
     "dbmark-learning": ("dbmark-*", learning),
 }
 """By name: the result files, or the weights whose cards are read, and what draws them."""
