@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class ModelGuardError(Exception):
     """Base of all errors raised on purpose by modelguard.
@@ -79,3 +81,17 @@ class WeightsError(ModelGuardError):
 
 class SharingError(ModelGuardError):
     """The hub that models are shared through cannot be reached, or refuses."""
+
+
+def check_counts(**counts: int) -> None:
+    """Raise InputError for the first of these settings, given by name, that is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name}: {count} is too few", "use a whole number from 1")
+
+
+def check_above_zero(**numbers: float) -> None:
+    """Raise InputError for the first of these settings, given by name, that is not a number above 0."""
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise InputError(f"{name}: {number} is out of range", "use a number above 0")

@@ -9,7 +9,7 @@ from torch import nn
 
 from modelguard.attacks.base import Loot, stolen
 from modelguard.datasets import Patches
-from modelguard.errors import InputError
+from modelguard.errors import check_above_zero, check_counts
 from modelguard.training import TrainConfig, fit, restoration
 
 
@@ -37,11 +37,8 @@ class FineTune:
     progress: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr: {self.lr} is no learning rate", "use a number above 0")
+        check_counts(steps=self.steps, batch=self.batch, patch=self.patch)
+        check_above_zero(lr=self.lr)
 
     @property
     def name(self) -> str:

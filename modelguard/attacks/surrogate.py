@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from modelguard.attacks.base import Loot
 from modelguard.attacks.stolen_pairs import AUGMENTATIONS, StolenPatches, mark_truth, query, scale_of
 from modelguard.datasets import ImagePairs
-from modelguard.errors import InputError
+from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.metrics import pair_quality
 from modelguard.networks import PatchGAN, Upscaled, device_of
 from modelguard.networks.surrogates import builder
@@ -102,13 +102,16 @@ class Surrogate:
     progress: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "patience", "check_every", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")
+        check_counts(
+            steps=self.steps,
+            patience=self.patience,
+            check_every=self.check_every,
+            batch=self.batch,
+            patch=self.patch,
+        )
         if not 0 < self.share <= 1:
             raise InputError(f"share: {self.share} is no part of the pairs", "use a number above 0, up to 1")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr: {self.lr} is no learning rate", "use a number above 0")
+        check_above_zero(lr=self.lr)
         if self.losses <= {"adversarial"}:
             raise InputError(f"loss: {self.loss!r} alone shows no way", "join it: l1+adversarial")
         if self.target not in ("output", "truth"):

@@ -210,7 +210,7 @@ def main(
     scheme: Annotated[str, typer.Option(help=f"one of {', '.join(SCHEMES)}")] = "filters",
     sets: Annotated[str, typer.Option(help="test set with photos of 256 px or more")] = "Kodak24",
     count: Annotated[int, typer.Option(help="photos", min=8)] = 8,
-    keys: Annotated[int, typer.Option(help="fresh keys on an unmarked host")] = 200,
+    keys: Annotated[int, typer.Option(help="fresh keys on an unmarked host")] = 1000,
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure fidelity, sessions of 1, 3 and 8 photos, transport, innocents, fresh keys and cost."""
@@ -220,11 +220,13 @@ def main(
     how, owner = SCHEMES[scheme], Owner("Benchmark", Ed25519PrivateKey.generate())
     grey, colour = (crops(tests / sets, channels, count) for channels in (1, 3))
     denoiser = dncnn(pretrained="denoise-25")
+    bits = test_of(key := fresh_key(owner, how, 1), [scores(key, grey[0], grey[0])]).bits
     result = {
         "carriers": scheme,
         "set": sets,
         "hosts": [
             measure(how, "DnCNN, grey", denoiser, grey, owner),
+            measure(how, "DnCNN by colour", hosts.ByChannel(denoiser), colour, owner),
             measure(how, "median filter, colour", Median(), colour, owner),
         ],
         "null": null(how, Median(), [one[:, :128, :128] for one in grey[:8]], owner, keys),
@@ -235,7 +237,7 @@ def main(
         out,
         result,
         seed=0,
-        notes=f"{64 * how.leaves} bits; clean photos of 256 px; 60 bits of search charged; fresh keys",
+        notes=f"{scheme}: {bits} bits, clean photos of 256 px, 60 bits of search charged, fresh keys",
     )
 
 

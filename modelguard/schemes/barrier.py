@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelguard.errors import InputError
+from modelguard.errors import InputError, check_above_zero
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import odd_filters
@@ -163,8 +163,7 @@ def check_barrier(leaves: int, per_session: int, amplitude: float, most: int) ->
             f"per_session: {per_session} of {leaves} leaves",
             f"read 1 to {most} leaves a session, no more than there are",
         )
-    if not 0 < amplitude < math.inf:
-        raise InputError(f"amplitude: {amplitude} is out of range", "use a number of grey levels above 0")
+    check_above_zero(amplitude=amplitude)
 
 
 def check_images(contract: Contract, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelguard.datasets import ImageSet, Patches, Task
-from modelguard.errors import InputError
+from modelguard.errors import check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.schemes import odd_filters
 from modelguard.schemes.barrier import Barrier, check_barrier, check_images
@@ -52,11 +51,8 @@ class SelfWatermark:
 
     def __post_init__(self) -> None:
         check_barrier(self.leaves, 1, self.amplitude, 1)
-        for name in ("steps", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr: {self.lr} is out of range", "use a number above 0")
+        check_counts(steps=self.steps, batch=self.batch, patch=self.patch)
+        check_above_zero(lr=self.lr)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelguard.datasets import ImageSet, Patches, Task
-from modelguard.errors import InputError
+from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.schemes import keyed_cells
 from modelguard.schemes.base import Contract, EmbedReport, probe
@@ -65,12 +65,8 @@ class TriggerKey:
                 f"per_query: {self.per_query} of {self.leaves} leaves",
                 "ask 1 to 16 leaves a query, no more than there are",
             )
-        for name in ("steps", "batch", "patch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} is too few", "use a whole number from 1")
-        for name in ("lr", "amplitude"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name}: {getattr(self, name)} is out of range", "use a number above 0")
+        check_counts(steps=self.steps, batch=self.batch, patch=self.patch)
+        check_above_zero(lr=self.lr, amplitude=self.amplitude)
         for name in ("fidelity", "perturb"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name}: {getattr(self, name)} is out of range", "use 0 or more")
