@@ -145,8 +145,9 @@ def measure(
     psnr = [float(peak_signal_noise_ratio(one, two, data_range=1.0)) for one, two in pairs]
     ssim = [float(structural_similarity_index_measure(one, two, data_range=1.0)) for one, two in pairs]  # type: ignore[arg-type]
     transport = []
-    for label, make in CHANNELS.items():
-        channel = make()
+    channels_of = {label: make() for label, make in CHANNELS.items()}
+    channels_of["another owner's barrier on top"] = scheme.attach(nn.Identity(), other).eval()
+    for label, channel in channels_of.items():
         with torch.no_grad():
             found = [
                 scores(key, photo, channel(to_uint8(answer)[None] / 255)[0])

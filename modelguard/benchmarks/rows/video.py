@@ -94,8 +94,9 @@ def clip_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 def clip_barrier_read(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """How stills, asked as clips, read a barrier."""
     read = results[0]["results"]["read"]
-    counts = [f"{each['photos']} stills: agreeing, log10 p (matches)" for each in read[0]["read"]]
-    return ("answers", *counts), [(row["channel"], *sessions(row["read"])) for row in read]
+    counts = [one["photos"] for one in read[0]["read"]]
+    header = ("answers", *(f"{n} still{'s' * (n > 1)}: agreeing, log10 p (matches)" for n in counts))
+    return header, [(row["channel"], *sessions(row["read"])) for row in read]
 
 
 def _frames(found: Result) -> str:
