@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from modelguard.errors import InputError, ModelContractError
+from modelguard.errors import InputError, ModelContractError, check_counts
 
 
-class FilmStrip(nn.Module):
+class _OfClips(nn.Module):
+    """Holds a module of clips, and how many frames it is shown at once."""
+
+    def __init__(self, net: nn.Module, frames: int) -> None:
+        super().__init__()
+        check_counts(frames=frames)
+        self.net, self.frames = net, frames
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"frames={self.frames}"
+
+
+class FilmStrip(_OfClips):
     """Makes a module of clips one of images, which is protected, asked and attacked like any other.
 
     Shapes: (B, C, frames*h, w) to (B, C, frames*sh, sw), the first frame at the top.
@@ -19,10 +32,6 @@ class FilmStrip(nn.Module):
     Raises:
         InputError: no such number of frames.
     """
-
-    def __init__(self, net: nn.Module, frames: int) -> None:
-        super().__init__()
-        self.net, self.frames = net, _checked(frames)
 
     def forward(self, strip: Tensor) -> Tensor:
         """Return the answer to a strip.
@@ -40,12 +49,8 @@ class FilmStrip(nn.Module):
         clip = strip.reshape(batch, channels, self.frames, height // self.frames, width).transpose(1, 2)
         return _answer(self.net, clip).transpose(1, 2).flatten(2, 3)
 
-    def extra_repr(self) -> str:
-        """Return the settings."""
-        return f"frames={self.frames}"
 
-
-class Still(nn.Module):
+class Still(_OfClips):
     """Shows a module of clips an image as a clip in which nothing moves, and returns the middle frame.
 
     Shapes: (B, C, h, w) to (B, C, sh, sw). For marks that every frame carries, which photos ask for.
@@ -58,10 +63,6 @@ class Still(nn.Module):
         InputError: no such number of frames.
     """
 
-    def __init__(self, net: nn.Module, frames: int) -> None:
-        super().__init__()
-        self.net, self.frames = net, _checked(frames)
-
     def forward(self, image: Tensor) -> Tensor:
         """Return the answer to an image.
 
@@ -70,16 +71,6 @@ class Still(nn.Module):
         """
         clip = image[:, None].expand(-1, self.frames, -1, -1, -1)
         return _answer(self.net, clip)[:, self.frames // 2]
-
-    def extra_repr(self) -> str:
-        """Return the settings."""
-        return f"frames={self.frames}"
-
-
-def _checked(frames: int) -> int:
-    if frames < 1:
-        raise InputError(f"frames: {frames} make no clip", "use a whole number from 1")
-    return frames
 
 
 def _answer(net: nn.Module, clip: Tensor) -> Tensor:
