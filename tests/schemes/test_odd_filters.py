@@ -57,3 +57,15 @@ def test_an_answer_that_is_the_query_says_nothing() -> None:
     bits = odd_filters.bits(scheme(), SECRETS[0], SALT)
     assert not scores.any()
     assert sign_test(bits, scores).p == 1
+
+
+def test_the_largest_photo_stays_in_bounds() -> None:
+    """Stripes that one filter answers to with all it has, and an answer that leans as far as it can."""
+    column = 255 * (np.arange(512) // 8 % 2)
+    query = np.broadcast_to(column[None, :, None], (512, 512, 1)).astype(np.uint8)
+    answer = np.roll(query, 4, axis=1)
+    scores = odd_filters.decode_photo(scheme(), SECRETS[:1], SALT, query, answer)
+    shared, overlap = odd_filters._sums(16 * answer[..., 0].astype(np.int64), np.full((1, 512, 512), 96), 3)
+    assert abs(scores).max() < 2**55
+    assert abs(shared).max() << 16 < 2**60
+    assert abs(overlap).sum(axis=1).max() < 2**45
