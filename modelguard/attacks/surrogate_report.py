@@ -136,26 +136,34 @@ class Exam:
         """Measure `thief`, whose answers go `through` a distortion of this name."""
         service = thief if through is None else nn.Sequential(thief, through).eval()
         given = answers(service, self.asked.inputs)
+        kept = None if self.unmarked is None else retained(given, self.asked.targets, self.unmarked)
         return Survival(
             channel,
-            psnr=_mean_psnr(given, self.truth, self.border),
-            fidelity=_mean_psnr(given, self.asked.targets, self.border),
-            retained=self._retained(given),
+            psnr=mean_psnr(given, self.truth, self.border),
+            fidelity=mean_psnr(given, self.asked.targets, self.border),
+            retained=kept,
             log10_p=None if self.strength is None else self.strength(service),
         )
 
-    def _retained(self, given: Sequence[Tensor]) -> float | None:
-        if self.unmarked is None:
-            return None
-        kept = whole = 0.0
-        for answer, marked, plain in zip(given, self.asked.targets, self.unmarked, strict=True):
-            mark = marked.double() - plain
-            kept += float(((answer.double() - plain) * mark).sum())
-            whole += float(mark.square().sum())
-        return kept / whole if whole else None
+
+def retained(given: Sequence[Tensor], marked: Sequence[Tensor], plain: Sequence[Tensor]) -> float | None:
+    """Return the part of a mark that is in some answers, as `Survival` says; None where there is no mark.
+
+    Args:
+        given: the thief's answers, uint8.
+        marked: the protected model's.
+        plain: the unmarked model's.
+    """
+    kept = whole = 0.0
+    for answer, with_mark, without in zip(given, marked, plain, strict=True):
+        mark = with_mark.double() - without
+        kept += float(((answer.double() - without) * mark).sum())
+        whole += float(mark.square().sum())
+    return kept / whole if whole else None
 
 
-def _mean_psnr(answers: Sequence[Tensor], targets: Sequence[Tensor], border: int) -> float:
+def mean_psnr(answers: Sequence[Tensor], targets: Sequence[Tensor], border: int = 0) -> float:
+    """Return the mean PSNR in dB over uint8 images (C, H, W), `border` pixels cut from each side."""
     psnrs = []
     for answer, target in zip(answers, targets, strict=True):
         height, width = (side - 2 * border for side in answer.shape[1:])

@@ -96,8 +96,9 @@ def _reader(key: Key) -> PhotoReader:
 
 
 def pixels(image: Tensor) -> Pixels:
-    """Return (C, H, W) as uint8 (H, W, C)."""
-    array: Pixels = to_uint8(image).permute(1, 2, 0).contiguous().numpy()
+    """Return (C, H, W), floats in [0, 1] or uint8, as uint8 (H, W, C)."""
+    image = image if image.dtype == torch.uint8 else to_uint8(image)
+    array: Pixels = image.permute(1, 2, 0).contiguous().numpy()
     return array
 
 

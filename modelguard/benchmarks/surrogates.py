@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor, nn
 
 from modelguard.attacks import Loot, Surrogate
+from modelguard.attacks.stolen_pairs import answers
+from modelguard.attacks.surrogate_report import mean_psnr, retained
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.barrier import centre, crops, fresh_key, scores, test_of
 from modelguard.datasets import ImageSet, to_uint8
 from modelguard.evidence import Key, Owner
-from modelguard.networks import evaluating
 from modelguard.schemes import Barrier, SelfWatermark
 
 COUNTS = (1, 4, 16)
@@ -40,12 +41,8 @@ class Exam:
     """
 
     def __init__(self, host: nn.Module, marked: nn.Module, key: Key, photos: list[Tensor]) -> None:
-        self.key, self.photos = key, photos
-        self.plain, self.marked = (self._answers(model) for model in (host, marked))
-
-    def _answers(self, model: nn.Module) -> list[Tensor]:
-        with evaluating(model):
-            return [to_uint8(model(photo[None])[0]).float() / 255 for photo in self.photos]
+        self.key, self.photos = key, [to_uint8(photo) for photo in photos]
+        self.plain, self.marked = (answers(model, self.photos) for model in (host, marked))
 
     def grade(self, name: str, model: nn.Module, steps: int, task: float) -> dict[str, Any]:
         """Return fidelity, the part of the mark that is kept, and the test after some photos.
@@ -56,19 +53,16 @@ class Exam:
             steps: that he took.
             task: PSNR in dB of his model on the host's task.
         """
-        given = self._answers(model)
-        triples = list(zip(given, self.plain, self.marked, strict=True))
-        kept = sum(float(((one - plain) * (mark - plain)).sum()) for one, plain, mark in triples)
-        whole = sum(float((mark - plain).square().sum()) for _, plain, mark in triples)
-        found = [scores(self.key, photo, one) for photo, one in zip(self.photos, given, strict=True)]
+        given = answers(model, self.photos)
+        found = [scores(self.key, *pair) for pair in zip(self.photos, given, strict=True)]
         tests = [(count, test_of(self.key, found[:count])) for count in COUNTS if count <= len(found)]
         return {
             "thief": name,
             "steps": steps,
             "task": round(task, 2),
-            "to_host": _psnr([(one, plain) for one, plain, _ in triples]),
-            "to_marked": _psnr([(one, mark) for one, _, mark in triples]),
-            "retained": round(kept / whole, 3),
+            "to_host": _finite(mean_psnr(given, self.plain)),
+            "to_marked": _finite(mean_psnr(given, self.marked)),
+            "retained": round(retained(given, self.marked, self.plain) or 0.0, 3),
             "read": [
                 {
                     "photos": count,
@@ -81,9 +75,8 @@ class Exam:
         }
 
 
-def _psnr(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    error = sum(float((one - two).square().mean()) for one, two in pairs) / len(pairs)
-    return round(-10 * math.log10(max(error, 1e-9)), 2)
+def _finite(psnr: float) -> float | None:
+    return round(psnr, 2) if math.isfinite(psnr) else None
 
 
 def centres(images: ImageSet, side: int, count: int) -> ImageSet:

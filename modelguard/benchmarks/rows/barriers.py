@@ -65,7 +65,7 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             cell["thief"],
             f"{cell['steps']:,}" if cell["steps"] else "",
             f"{cell['task']:.2f}" if "task" in cell else "",
-            *(f"{cell[name]:.2f}" if cell[name] < 90 else "" for name in ("to_host", "to_marked")),
+            *(f"{cell[name]:.2f}" if cell[name] is not None else "" for name in ("to_host", "to_marked")),
             f"{cell['retained']:.2f}",
             *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
         )
