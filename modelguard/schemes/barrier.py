@@ -26,7 +26,7 @@ HOST = "host."
 """What the names of the host's tensors begin with in a barred model."""
 SPREAD = 60.0
 """Of a filter's values in photos."""
-COLOURED = 0.6
+COLOURED = 0.7
 """Strength of each of three directions of colour, against grey."""
 LIMIT = 6.0
 """Grey levels by which a pixel changes at most."""
