@@ -55,8 +55,8 @@ def protect(
         typer.Option(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
             "away. barrier: put behind it without training, read from any photo; networks that are trained "
-            "on its answers learn a part of it; for a service you run. wave-barrier: read from "
-            "fewer photos, not made to be learnt. self-watermark: a barrier's mark, trained into the model."
+            "on its answers learn it too; for a service you run. wave-barrier: turns and flips with "
+            "the photo, not made to be learnt. self-watermark: a barrier's mark, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,

@@ -1,7 +1,7 @@
 """Barrier: a mark in the answers to any photo, put there by a small module behind the host.
 
 No training and no triggers: the module adds a faint keyed filter of each answer, whose signs are the owner's
-secret bits. `odd_filters` reads them. A network that a thief trains on such answers learns a part of it.
+secret bits. `odd_filters` reads them. A network that a thief trains on such answers learns it too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIMIT = 6.0
 
 @dataclass(frozen=True)
 class Barrier:
-    """Mark a model's answers to all photos, so that networks trained on them learn a part of the mark.
+    """Mark a model's answers to all photos, so that networks trained on them learn the mark too.
 
     The marked model is the host and a module behind it that holds the sum of the key's filters: whoever has
     its file has the mark, and can take it off. So keep the model in a service of yours; for a model that is

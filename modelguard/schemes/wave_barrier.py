@@ -1,4 +1,4 @@
-"""Waves as a barrier: read from fewer photos than `Barrier`, but not made to be learnt.
+"""Waves as a barrier: a mark that turns and flips with the picture, but is not made to be learnt.
 
 The module adds keyed waves of the tone, colour and texture of each answer, and the owner's secret bits choose
 their signs. `tone_carriers` reads them.

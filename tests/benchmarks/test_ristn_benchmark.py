@@ -175,7 +175,7 @@ def test_the_benchmark_writes_what_the_tables_read(make_photo: Callable[..., Ten
     table = tables.render("ristn", tmp_path)
     assert "| PSNR / without 8 px / SSIM | calendar (5) | walk (5) | mean |" in table
     assert "| published frames | 22.99 / 22.92 / 0.752 | 29.28 / 29.22 / 0.878 | " in table
-    assert "| RISTN, ristn-mine | " in table
+    assert "| RISTN, mine | " in table
     assert "| VDSR x4 | " in table
     assert " times as fast |" in tables.render("ristn-cost", tmp_path)
 

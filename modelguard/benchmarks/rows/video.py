@@ -19,8 +19,12 @@ def ristn(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             cells["published frames"] = [each["published"] for each in sequences]
         for name, found in cells.items():
             mean = {key: sum(each[key] for each in found) / len(found) for key in found[0]}
-            label = f"RISTN, {one['weights']}" if name == "ristn" else HOSTS.get(name, name)
-            rows.append((label, *map(_frames, [*found, mean])))
+            ours = f"RISTN, {one['weights'].removeprefix('ristn-')}"
+            label = (
+                {"ristn": ours}.get(name) or HOSTS.get(name) or name.replace("windows", f"{ours}, windows")
+            )
+            row = (label, *map(_frames, [*found, mean]))
+            rows += [row] if row not in rows else []  # what is compared with stands in every result
     names = [f"{each['sequence']} ({each['frames']})" for each in results[0]["results"]["sequences"]]
     return ("PSNR / without 8 px / SSIM", *names, "mean"), rows
 
