@@ -22,6 +22,7 @@ FOUND = {"crops": 1000, "found_at": {"0.1": 80, "1e-06": 0}, "bits_found_at": {"
 UNMARKED = {"results": {"codec": "c", "unmarked": FOUND}}
 CURVE = {"sigma 1": 30.0, "sigma 10": 28.0, "JPEG 40": 27.0, "JPEG 90": 28.5}
 LEVELS = {"results": {"codec": "r", "sets": {"Kodak": {"curve": {"secret": CURVE, "blind": CURVE}}}}}
+VIDEO = {"results": {"weights": "x4", "learning": [{"step": 1, "psnr": 28.0, "bicubic": 27.0}]}}
 CARD = {"name": "dbmark-c", "curve": [{"step": 1, "psnr": 20.0, "jpeg 50": 0.5}]}
 
 
@@ -42,6 +43,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     (results / "codecs.json").write_text(json.dumps(CODECS))
     (results / "dbmark-c.json").write_text(json.dumps(UNMARKED))
     (results / "riis-r.json").write_text(json.dumps(LEVELS))
+    (results / "ristn.json").write_text(json.dumps(VIDEO))
     (cards / "dbmark-c.json").write_text(json.dumps(CARD))
     plots.main(tmp_path)
     drawn = {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()}
@@ -52,6 +54,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     assert "c, random bits, 1,000 squares" in words["dbmark-unmarked"]
     assert "r, Kodak, guessed" in words["riis-levels"]
     assert "jpeg 50" in words["dbmark-learning"]
+    assert "RISTN, x4" in words["ristn-learning"]
     plots.main(tmp_path)
     assert {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()} == drawn
 
