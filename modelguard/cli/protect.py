@@ -55,13 +55,13 @@ def protect(
         typer.Option(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
             "away. barrier: put behind it without training, read from any photo; networks that are trained "
-            "on its answers learn it too; for a service you run. wave-barrier: turns and flips with "
+            "on its answers learn part of it; for a service you run. wave-barrier: turns and flips with "
             "the photo, not made to be learnt. self-watermark: a barrier's mark, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
     leaves: Annotated[
-        int | None, typer.Option(min=1, help="Leaves of 64 bits in the key; each certificate uses some up.")
+        int | None, typer.Option(min=1, help="Leaves in the key; each certificate uses some up.")
     ] = None,
     sigma: Annotated[float | None, typer.Option(min=0, help=SIGMA_HELP)] = None,
     name: Annotated[str, typer.Option(help="Name of the model in the record.")] = "model",

@@ -74,7 +74,7 @@ class Still(_OfClips):
 
 
 def _answer(net: nn.Module, clip: Tensor) -> Tensor:
-    answer = net(clip)
+    answer = net(clip.contiguous())
     if not isinstance(answer, Tensor) or answer.ndim != 5 or answer.shape[1] != clip.shape[1]:
         found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ModelContractError(

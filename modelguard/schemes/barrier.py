@@ -36,13 +36,14 @@ LIMIT = 6.0
 class Barrier:
     """Mark a model's answers to all photos, so that networks trained on them learn the mark too.
 
-    The marked model is the host and a module behind it that holds the sum of the key's filters: whoever has
-    its file has the mark, and can take it off. So keep the model in a service of yours; for a model that is
+    The marked model is the host and a module behind it that holds the sum of the key's filters. Whoever has
+    its file can take the mark off, and so can who asks for a few photos and fits the signs of the filters,
+    which are public: he can also put it elsewhere. Keep the model in a service of yours; for a model that is
     given away see `SelfWatermark` and `TriggerKey`.
 
     Args:
         leaves: committed leaves of 192 bits, all of them in every answer. A certificate opens one, which is
-            public from then on; more leaves are for more certificates, and share the strength of the mark.
+            public from then on. With two, half of the filters cancel and some 75 % of a leaf's bits agree.
         amplitude: strength in 8-bit grey levels, less where there is little structure; no pixel changes by
             more than six.
     """
@@ -145,7 +146,7 @@ class Filtered(Barred):
             classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
             total = (parts * classes).sum(1, keepdim=True) / math.sqrt(odd_filters.CLASSES)
         else:  # each part in a direction of its own
-            directions = F.normalize(torch.tensor(odd_filters.DIRECTIONS[channels], dtype=parts.dtype))
+            directions = F.normalize(torch.tensor(odd_filters.DIRECTIONS[int(channels)], dtype=parts.dtype))
             total = COLOURED * torch.einsum("bdhw,dc->bchw", parts, directions.to(parts))
         total = total / (SPREAD * math.sqrt(len(odd_filters.FREQUENCIES)))
         return (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255

@@ -56,7 +56,7 @@ DEFINITION = (  # its digest is in every registration: to change a letter is to 
     "E = length (sum of u ((Y - B3 B3 Y) - (Q - B3 B3 Q))) >> 8 cut at -96 and 96, Q the query;\n"
     "z = <E, features>; N = 9 <features, features> of every third pixel; P = trace of N // features; "
     "N += P // 10 + 256 on the diagonal; "
-    "x += ((z << 16) - N x) // max row sum of |N|, 100 times from 0; x times P // (mean of EE // 1 + 256); "
+    "x += ((z << 16) - N x) // max row sum of |N|, 100 times from 0; x times (P // (mean of EE // 1 + 256)); "
     "scores: x of all features, direction by direction, times signs of SHAKE256 stream W"
 )
 DECODER = Decoder("mg.odd-correlation/1", hashlib.sha256(DEFINITION.encode()).hexdigest())
