@@ -147,7 +147,7 @@ def verify(
         key: the owner's key, or its file.
         alpha: level of the verdict, after all trials are counted.
         queries: how many triggers to send, 1 unless said; each asks as many leaves as the key's scheme packs
-            into one. Or how many photos, 3 unless said. Stored answers and a resumed session have theirs.
+            into one. Or how many photos, 16 unless said (3 of waves). Stored answers and resumed sessions have theirs.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         label: name of the suspect in the record.
@@ -222,7 +222,7 @@ def export_queries(
     Args:
         key: the owner's key, or its file.
         folder: new; gets 0001.png, 0002.png, ... and manifest.json.
-        queries: how many triggers, 1 unless said, or how many photos, 3 unless said.
+        queries: how many triggers, 1 unless said, or photos, 16 unless said (3 of waves).
         cover: folder of ordinary photos that are mixed in; give `verify` the same.
         photos: ordinary photos to ask, for a mark that is in every answer; give `verify` the same.
         passphrase: of the key file.

@@ -31,19 +31,6 @@ FRAMES = 5
 CODED = {"8 bit": nn.Identity(), **{f"H.264, CRF {crf}": H264(crf) for crf in (18, 23, 28)}}
 
 
-class Behind(nn.Module):
-    """Answers through a channel, such as a video codec."""
-
-    def __init__(self, net: nn.Module, channel: nn.Module) -> None:
-        super().__init__()
-        self.net, self.channel = net, channel
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Return (B, T, C, sh, sw) for (B, T, C, h, w)."""
-        answer: Tensor = self.channel(self.net(clip))
-        return answer
-
-
 def steadiness(plain: Tensor, marked: Tensor) -> dict[str, float]:
     """Return how strong a mark is and how much it changes from frame to frame, in grey levels (RMS).
 
@@ -95,7 +82,7 @@ def main(
     rows["read"] = [
         {"channel": name, "read": list(readings(key, [scores(key, *pair) for pair in asked]))}
         for name, asked in (
-            *((name, _asked(Behind(barred, channel), stills)) for name, channel in CODED.items()),
+            *((name, _asked(nn.Sequential(barred, channel), stills)) for name, channel in CODED.items()),
             ("unmarked", _asked(net, stills)),
         )
     ]

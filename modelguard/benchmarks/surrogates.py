@@ -9,7 +9,6 @@ innocent twin of the first thief, trained on the same pictures and the unmarked 
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from modelguard.attacks import Loot, Surrogate
 from modelguard.attacks.stolen_pairs import answers
-from modelguard.attacks.surrogate_report import mean_psnr, retained
+from modelguard.attacks.surrogate_report import finite, mean_psnr, retained
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.barrier import centre, crops, fresh_key, scores, test_of
 from modelguard.datasets import ImageSet, to_uint8
@@ -60,8 +59,8 @@ class Exam:
             "thief": name,
             "steps": steps,
             "task": round(task, 2),
-            "to_host": _finite(mean_psnr(given, self.plain)),
-            "to_marked": _finite(mean_psnr(given, self.marked)),
+            "to_host": finite(round(mean_psnr(given, self.plain), 2)),
+            "to_marked": finite(round(mean_psnr(given, self.marked), 2)),
             "retained": round(retained(given, self.marked, self.plain) or 0.0, 3),
             "read": [
                 {
@@ -73,10 +72,6 @@ class Exam:
                 for count, test in tests
             ],
         }
-
-
-def _finite(psnr: float) -> float | None:
-    return round(psnr, 2) if math.isfinite(psnr) else None
 
 
 def centres(images: ImageSet, side: int, count: int) -> ImageSet:

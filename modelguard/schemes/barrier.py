@@ -125,6 +125,7 @@ class Filtered(Barred):
 
     weights: Tensor
     filters: Tensor
+    directions: Tensor
 
     def __init__(self, host: nn.Module, scale: int) -> None:
         super().__init__(host, scale)
@@ -132,22 +133,24 @@ class Filtered(Barred):
         self.register_buffer("weights", torch.zeros(odd_filters.CELLS, dtype=torch.int16, device=device))
         filters = torch.from_numpy(odd_filters.filters())[:, None].to(device)
         self.register_buffer("filters", filters, persistent=False)
+        directions = torch.tensor(odd_filters.DIRECTIONS[3], device=device)
+        self.register_buffer("directions", directions, persistent=False)
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added: (B, C, H, W) for (B, C, H, W) in [0, 1]."""
-        tone, channels = shown.mean(1, keepdim=True), shown.shape[1]
+        tone = shown.mean(1, keepdim=True)
         filters = self.filters.float() * (255 * ONE / 2**odd_filters.SHIFT)
         padded = F.pad(tone, [odd_filters.RADIUS] * 4, mode="replicate")
         leaning = F.conv2d(padded, filters).clamp(-odd_filters.CUT, odd_filters.CUT)
         parts = F.conv2d(leaning, self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
-        if channels == 1:
+        if shown.shape[1] == 1:
             bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)
             bright = bright.clamp(-odd_filters.FARTHEST, odd_filters.FARTHEST) / 128
             classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
             total = (parts * classes).sum(1, keepdim=True) / math.sqrt(odd_filters.CLASSES)
         else:  # each part in a direction of its own
-            directions = F.normalize(torch.tensor(odd_filters.DIRECTIONS[int(channels)], dtype=parts.dtype))
-            total = COLOURED * torch.einsum("bdhw,dc->bchw", parts, directions.to(parts))
+            directions = F.normalize(self.directions.float())
+            total = COLOURED * torch.einsum("bdhw,dc->bchw", parts, directions)
         total = total / (SPREAD * math.sqrt(len(odd_filters.FREQUENCIES)))
         return (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255
 

@@ -204,3 +204,11 @@ def test_a_configuration_that_makes_no_sense_is_refused(kind: Kind, how: dict[st
 def test_a_host_that_enlarges_too_much_is_refused(kind: Kind) -> None:
     with pytest.raises(InputError, match="scale 5"):
         kind().public(Contract(1, 5))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_traced_model_marks_as_it_did(owner: Owner, channels: int) -> None:
+    model = barred(Barrier, Soften(), owner, channels)[0].eval()
+    image = torch.rand(1, channels, 40, 48)
+    traced = torch.jit.trace(model, image, check_trace=False)
+    torch.testing.assert_close(traced(image), model(image))
