@@ -147,7 +147,8 @@ def verify(
         key: the owner's key, or its file.
         alpha: level of the verdict, after all trials are counted.
         queries: how many triggers to send, 1 unless said; each asks as many leaves as the key's scheme packs
-            into one. Or how many photos, 16 unless said (3 of waves). Stored answers and resumed sessions have theirs.
+            into one. Or how many photos, 16 unless said (3 of waves). Stored answers and resumed sessions
+            have theirs.
         suspects: how many suspects are examined in all with this key; each counts as a trial.
         registrations: how many registrations the owner could have used.
         label: name of the suspect in the record.

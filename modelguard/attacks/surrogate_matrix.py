@@ -19,7 +19,7 @@ from modelguard._files import atomic_write_bytes
 from modelguard.attacks.base import Loot
 from modelguard.attacks.surrogate import Surrogate
 from modelguard.attacks.surrogate_report import Exam, Strength, SurrogateReport
-from modelguard.datasets import ImagePairs, ImageSet
+from modelguard.datasets import ImagePairs, ImageSet, write_image
 from modelguard.errors import InputError
 from modelguard.weights import dump_state
 
@@ -55,8 +55,8 @@ def surrogate_matrix(
 ) -> list[SurrogateReport]:
     """Train every thief and measure him; what is finished stays finished, whatever happens.
 
-    In `folder`, NAME.json is the report of a cell and NAME.safetensors the thief's weights; NAME/ holds the
-    checkpoint of one in training.
+    In `folder`, NAME.json is the report of a cell, NAME.safetensors the thief's weights, and NAME.png shows
+    what he took of the mark (see `surrogate_picture`); NAME/ holds the checkpoint of one in training.
 
     Args:
         cells: the thieves; `Surrogate.name` tells them apart.
@@ -64,7 +64,7 @@ def surrogate_matrix(
         loot: images that the thieves have, and the task.
         test: clean images that they do not have.
         folder: new or empty, unless `resume`.
-        host: the unmarked model, for the retained part of the mark.
+        host: the unmarked model, for the retained part of the mark and the pictures.
         strength: returns log10 of the adjusted p-value of the mark in a model.
         channels: what a thief's service may do to its answers, by name; each is measured beside "none".
         resume: skip finished cells in `folder` and go on with one in training.
@@ -107,8 +107,8 @@ class _Cell:
 
     def __init__(self, attack: Surrogate, pairs: ImagePairs, digest: str, folder: Path) -> None:
         self.attack, self.pairs = attack, pairs
-        self.report, self.weights, self.run_dir = (
-            folder / f"{attack.name}{ending}" for ending in (".json", ".safetensors", "")
+        self.report, self.weights, self.picture, self.run_dir = (
+            folder / f"{attack.name}{ending}" for ending in (".json", ".safetensors", ".png", "")
         )
         self.identity: dict[str, Any] = {"settings": _settings(attack), "digest": digest}
 
@@ -145,6 +145,8 @@ class _Cell:
             protected=exam.protected,
             survival=tuple(grades),
         )
+        if (shown := exam.picture(stolen.model)) is not None:
+            write_image(self.picture, shown, overwrite=True)
         atomic_write_bytes(self.weights, dump_state(stolen.model), overwrite=True)
         atomic_write_bytes(self.report, report.to_json().encode(), overwrite=True)
         shutil.rmtree(self.run_dir)

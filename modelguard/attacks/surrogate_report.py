@@ -13,6 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from modelguard.attacks.base import Loot
 from modelguard.attacks.stolen_pairs import answers, query, questioned, scale_of
+from modelguard.attacks.surrogate_picture import picture
 from modelguard.datasets import to_uint8
 from modelguard.errors import InputError
 
@@ -144,6 +145,13 @@ class Exam:
             retained=kept,
             log10_p=None if self.strength is None else self.strength(service),
         )
+
+    def picture(self, thief: nn.Module) -> Tensor | None:
+        """Return what `thief` took of the mark as a picture; None without the unmarked model."""
+        if self.unmarked is None:
+            return None
+        given = answers(thief, self.asked.inputs)
+        return picture(self.asked.inputs, self.asked.targets, given, self.unmarked)
 
 
 def retained(given: Sequence[Tensor], marked: Sequence[Tensor], plain: Sequence[Tensor]) -> float | None:

@@ -106,7 +106,8 @@ def surrogate(
     """Train thieves on the answers of a marked model; show what they are worth, and what of the mark is left.
 
     A thief who is far worse than the model is no theft: read all columns. Each thief is a cell; OUT gets
-    CELL.json and CELL.safetensors for each, and may be used again with --resume after any interruption.
+    CELL.json, CELL.safetensors and, if the unmarked model is known, CELL.png for each, and may be used again
+    with --resume after any interruption.
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha: {alpha} is no level", "use a number between 0 and 1, such as 1e-6")

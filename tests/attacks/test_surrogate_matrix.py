@@ -38,6 +38,18 @@ def test_the_protected_model_keeps_all_and_the_host_nothing(light_loot: Loot) ->
     assert Exam(host, light_loot, host).grade(service).retained is None  # no mark to retain
 
 
+def test_a_picture_shows_what_was_taken(light_loot: Loot) -> None:
+    service, host = Smoother(0.04), Smoother()
+    exam = Exam(service, light_loot, host)
+    shown = exam.picture(host)
+    assert shown is not None
+    asked, marked, stolen, mark, taken = shown.chunk(5, 2)
+    assert torch.equal(asked[:, :64], exam.asked.inputs[0].float() / 255)
+    assert torch.equal(taken, torch.full_like(taken, 0.5))
+    assert (mark - 0.5).abs().max() == pytest.approx(10 * float((marked - stolen).abs().max()), abs=1e-5)
+    assert Exam(service, light_loot).picture(host) is None
+
+
 def test_quality_is_taken_against_the_ground_truth(light_loot: Loot) -> None:
     exam = Exam(Smoother(), light_loot)
     task = GaussianNoise(10)
@@ -78,7 +90,7 @@ def test_every_cell_leaves_a_report_and_weights(
         channels={"jpeg 75": Jpeg(75)},
     )
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == sorted(
-        f"{cell.name}.{ending}" for cell in cells[:2] for ending in ("json", "safetensors")
+        f"{cell.name}.{ending}" for cell in cells[:2] for ending in ("json", "png", "safetensors")
     )
     for cell, report in zip(cells, reports, strict=False):
         assert SurrogateReport.from_json((tmp_path / "m" / f"{cell.name}.json").read_text()) == report
@@ -89,6 +101,8 @@ def test_every_cell_leaves_a_report_and_weights(
         load_state(net, (tmp_path / "m" / f"{cell.name}.safetensors").read_bytes())
         exam = Exam(Smoother(0.05), Loot(photos, light_loot.task), Smoother(), lambda model: -2.5)
         assert exam.grade(net.eval()) == report.survival[0]
+        shown = ImageSet.from_folder(tmp_path / "m").images
+        assert shown[0].shape == (1, 4 * 64, 5 * 48)
     assert [report.pairs for report in reports] == [6, 3]
 
 
