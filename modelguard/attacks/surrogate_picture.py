@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ROWS, SIDE, GAIN = 4, 256, 10
+ROWS, SIDE, GAIN = 4, 192, 10
 """Images shown, their largest side in pixels, and how often a change is enlarged."""
 
 

@@ -1,9 +1,9 @@
 """Thieves of a model with a barrier: networks trained on its answers, and what they show of its mark.
 
-    modelguard bench surrogates --train DIR --tests DIR --thief cnet-32 --thief res9-16:l2:crop+resize
+    modelguard bench surrogates --train DIR --tests DIR --thief cnet-32 --thief res9-16:l2:crop+resize:.25
 
-A thief is named by network, loss and augmentation, as in `modelguard attack surrogate`. Beside them an
-innocent twin of the first thief, trained on the same pictures and the unmarked host's answers.
+A thief is named by network, loss, augmentation and share of the pictures, as in `modelguard attack
+surrogate`. Beside them innocents, trained on the same pictures and the unmarked host's answers.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from modelguard.attacks import Loot, Surrogate
 from modelguard.attacks.stolen_pairs import answers
+from modelguard.attacks.surrogate_picture import picture
 from modelguard.attacks.surrogate_report import finite, mean_psnr, retained
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.barrier import centre, crops, fresh_key, scores, test_of
-from modelguard.datasets import ImageSet, to_uint8
+from modelguard.datasets import ImageSet, to_uint8, write_image
 from modelguard.evidence import Key, Owner
 from modelguard.schemes import Barrier, SelfWatermark
 
-COUNTS = (1, 4, 16)
+COUNTS = (1, 4, 16, 64)
 
 
 class Exam:
@@ -43,17 +44,23 @@ class Exam:
         self.key, self.photos = key, [to_uint8(photo) for photo in photos]
         self.plain, self.marked = (answers(model, self.photos) for model in (host, marked))
 
-    def grade(self, name: str, model: nn.Module, steps: int, task: float) -> dict[str, Any]:
-        """Return fidelity, the part of the mark that is kept, and the test after some photos.
+    def grade(
+        self, name: str, model: nn.Module, steps: int, task: float, shown: Path | None = None
+    ) -> dict[str, Any]:
+        """Return fidelity, the part of the mark that is kept, the test after some photos and after each.
 
         Args:
             name: of the thief.
             model: what he trained.
             steps: that he took.
             task: PSNR in dB of his model on the host's task.
+            shown: file for a picture of what he took.
         """
         given = answers(model, self.photos)
+        if shown is not None:
+            write_image(shown, picture(self.photos, self.marked, given, self.plain), overwrite=True)
         found = [scores(self.key, *pair) for pair in zip(self.photos, given, strict=True)]
+        alone = [test_of(self.key, [one]).log10_p <= -2 for one in found]
         tests = [(count, test_of(self.key, found[:count])) for count in COUNTS if count <= len(found)]
         return {
             "thief": name,
@@ -62,6 +69,7 @@ class Exam:
             "to_host": finite(round(mean_psnr(given, self.plain), 2)),
             "to_marked": finite(round(mean_psnr(given, self.marked), 2)),
             "retained": round(retained(given, self.marked, self.plain) or 0.0, 3),
+            "success_at_1_percent": round(sum(alone) / len(alone), 3),
             "read": [
                 {
                     "photos": count,
@@ -72,6 +80,12 @@ class Exam:
                 for count, test in tests
             ],
         }
+
+
+def named(name: str) -> tuple[str, str, str, float]:
+    """Return network, loss, augmentation and share of NETWORK[:LOSS[:AUGMENTATION[:SHARE]]]."""
+    network, loss, augmentation, share = (*name.split(":"), *("l1", "none", "1")[name.count(":") :])
+    return network, loss, augmentation, float(share)
 
 
 def centres(images: ImageSet, side: int, count: int) -> ImageSet:
@@ -86,9 +100,14 @@ def main(
     host: Annotated[str, typer.Option(help="dncnn, or dncnn-colour, which denoises each colour")] = "dncnn",
     thief: Annotated[
         list[str] | None,
-        typer.Option(help="NETWORK, NETWORK:LOSS or NETWORK:LOSS:AUGMENTATION; default cnet-32"),
+        typer.Option(help="NETWORK[:LOSS[:AUGMENTATION[:SHARE]]]; default cnet-32"),
+    ] = None,
+    innocent: Annotated[
+        list[str] | None,
+        typer.Option(help="named likewise, each of a seed of its own; default the first thief"),
     ] = None,
     steps: Annotated[int, typer.Option(help="training steps of a thief")] = 2000,
+    innocent_steps: Annotated[int | None, typer.Option(help="of an innocent, if others")] = None,
     count: Annotated[int, typer.Option(help="pictures that he has")] = 400,
     side: Annotated[int, typer.Option(help="of them, in pixels")] = 128,
     patch: Annotated[int, typer.Option()] = 96,
@@ -97,6 +116,7 @@ def main(
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
     inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
     embed_steps: Annotated[int, typer.Option(help="of SelfWatermark")] = SelfWatermark.steps,
+    pictures: Annotated[Path | None, typer.Option(help="folder for a picture of each thief's mark")] = None,
     tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
     out: record.Out = Path("docs/results"),
 ) -> None:
@@ -121,32 +141,38 @@ def main(
     notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
 
     def note(name: str, model: nn.Module, taken: int) -> None:
-        rows["cells"].append(exam.grade(name, model, taken, source.psnr(model, tests, source.sets[0])))
+        shown = None if pictures is None else pictures / f"{host}-{name.replace(', ', '-')}.png"
+        task = source.psnr(model, tests, source.sets[0])
+        rows["cells"].append(exam.grade(name, model, taken, task, shown))
         record.write(f"surrogates-{host}{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)
-    names = thief or ["cnet-32"]
-    pairs: dict[bool, Any] = {}
-    for name, guilty in [*((name, True) for name in names), (names[0], False)]:
-        network, loss, augmentation = (*name.split(":"), *("l1", "none")[name.count(":") :])
-        attack = Surrogate(
-            network,
-            loss,
-            augmentation,
-            steps=steps,
-            check_every=max(steps // 8, 1),
-            batch=batch,
-            patch=patch,
-            lr=lr,
-            progress=name,
-        )
-        if guilty not in pairs:
-            pairs[guilty] = attack.gather(marked if guilty else source.model, loot)
-        torch.manual_seed(0)
-        stolen = attack.train(pairs[guilty])
-        label = ", ".join(name.split(":"))
-        note(label if guilty else f"{label}, innocent", stolen.model, stolen.best_step)
+    thieves = thief or ["cnet-32"]
+    innocents = thieves[:1] if innocent is None else innocent
+    for guilty, names in ((True, thieves), (False, innocents)):
+        pairs = None
+        for seed, name in enumerate(names):
+            network, loss, augmentation, share = named(name)
+            taken = steps if guilty else innocent_steps or steps
+            attack = Surrogate(
+                network,
+                loss,
+                augmentation,
+                share,
+                steps=taken,
+                check_every=max(taken // 8, 1),
+                batch=batch,
+                patch=patch,
+                lr=lr,
+                seed=0 if guilty else seed,
+                progress=name,
+            )
+            pairs = pairs or attack.gather(marked if guilty else source.model, loot)
+            torch.manual_seed(0)
+            stolen = attack.train(pairs)
+            label = ", ".join(name.split(":"))
+            note(label if guilty else f"{label}, innocent {seed + 1}", stolen.model, stolen.best_step)
 
 
 if __name__ == "__main__":

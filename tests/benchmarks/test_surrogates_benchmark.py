@@ -23,7 +23,9 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
         "--thief",
         "cnet-4",
         "--thief",
-        "cnet-4:l2:flips",
+        "cnet-4:l2:flips:.5",
+        "--pictures",
+        tmp_path / "figures",
         "--steps",
         2,
         "--count",
@@ -43,9 +45,10 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
         "the marked model itself",
         "the unmarked host",
         "cnet-4",
-        "cnet-4, l2, flips",
-        "cnet-4, innocent",
+        "cnet-4, l2, flips, .5",
+        "cnet-4, innocent 1",
     ]
+    assert len(list((tmp_path / "figures").iterdir())) == 5
     assert [cell["retained"] for cell in cells[:2]] == [1, 0]
     assert cells[1]["task"] > cells[2]["task"]  # two steps make no denoiser
     if not inside:
