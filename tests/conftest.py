@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from modelguard.evidence import Owner
 from modelguard.networks import DnCNN
 from modelguard.protecting import Protected, protect
 from modelguard.schemes import TriggerKey
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores, and so one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)

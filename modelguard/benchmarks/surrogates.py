@@ -141,7 +141,9 @@ def main(
     notes = f"{count} pictures of {side} px, clean photos of 256 px as queries, p without search charged"
 
     def note(name: str, model: nn.Module, taken: int) -> None:
-        shown = None if pictures is None else pictures / f"{host}-{name.replace(', ', '-')}.png"
+        shown = (
+            None if pictures is None else pictures / f"{host}-{'-'.join(name.replace(',', '').split())}.png"
+        )
         task = source.psnr(model, tests, source.sets[0])
         rows["cells"].append(exam.grade(name, model, taken, task, shown))
         record.write(f"surrogates-{host}{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)

@@ -50,6 +50,7 @@ TABLES = {
     "riis-cost": Table("riis-*.json", image_codecs.riis_cost, "riis"),
     "barrier": Table("barrier-*.json", barriers.barrier, "barrier"),
     "barrier-cost": Table("barrier-*.json", barriers.barrier_cost, "barrier"),
+    "forging": Table("forging.json", barriers.forging, "forging"),
     "surrogates": Table("surrogates*.json", barriers.surrogates, "surrogates"),
     "hosts": Table("hosts*.json", trigger_key.hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", trigger_key.summary, "trigger_key"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelguard.benchmarks.rows.words import HOSTS, Result, Row
+from modelguard.statistics import Multiplicity
 
 
 def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
@@ -57,7 +58,9 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         "to the host, dB",
         "to its marked answers, dB",
         "kept of the mark",
+        "single photos at p = .01",
         *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p" for n in counts),
+        "match",
     )
     rows = [
         (
@@ -67,10 +70,33 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             f"{cell['task']:.2f}" if "task" in cell else "",
             *(f"{cell[name]:.2f}" if cell[name] is not None else "" for name in ("to_host", "to_marked")),
             f"{cell['retained']:.2f}",
+            f"{cell['success_at_1_percent']:.0%}" if "success_at_1_percent" in cell else "",
             *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
+            matched(cell["read"][-1]["log10_p"]),
         )
         for scheme, cell in every
     ]
+    return header, rows
+
+
+def matched(log10_p: float) -> str:
+    """Return whether a raw p-value is a match once the search for a lucky key is charged."""
+    if Multiplicity(1, 1, 60).adjust(log10_p) <= -6:
+        return "yes"
+    return "with a timestamp" if Multiplicity(1, 1, 24).adjust(log10_p) <= -6 else "no"
+
+
+def forging(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What anybody can do to a barrier with answers to his own photos."""
+    header = ("host", "answers", "to the unmarked host's, dB", "agreeing", "log10 p")
+    rows: list[Row] = []
+    for host in (host for one in results for host in one["results"]["hosts"]):
+        for cell in host["cases"]:
+            near = "" if cell["to_host"] is None else f"{cell['to_host']:.2f}"
+            agree = f"{cell['agree']} of {cell['bits']}"
+            rows.append((host["host"], cell["answers"], near, agree, f"{cell['log10_p_adj']:.1f}"))
+        right = ", ".join(f"{part:.0%} from {label}" for label, part in host["signs_right"].items())
+        rows.append((host["host"], f"signs fitted rightly: {right}", "", "", ""))
     return header, rows
 
 
