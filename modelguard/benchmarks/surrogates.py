@@ -124,7 +124,9 @@ def main(
     hosts.reproducible()
     source = hosts.load(host)
     scheme = SelfWatermark(steps=embed_steps) if inside else Barrier()
-    key = fresh_key(Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, source.channels)
+    key = fresh_key(
+        Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, source.channels, source.border or 1
+    )
     marked = copy.deepcopy(source.model)
     if isinstance(scheme, SelfWatermark):
         scheme.embed(

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelguard.errors import InputError, check_above_zero
+from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import odd_filters
@@ -54,7 +54,8 @@ class Barrier:
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, 1, self.amplitude, 1)
+        check_counts(leaves=self.leaves)
+        check_above_zero(amplitude=self.amplitude)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""
@@ -158,16 +159,6 @@ class Filtered(Barred):
 def box(plane: Tensor, radius: int) -> Tensor:
     """Return the mean over (2 radius + 1)^2 pixels, the border repeated."""
     return F.avg_pool2d(F.pad(plane, [radius] * 4, mode="replicate"), 2 * radius + 1, 1)
-
-
-def check_barrier(leaves: int, per_session: int, amplitude: float, most: int) -> None:
-    """Raise InputError unless these settings are possible, `most` leaves being read at once."""
-    if not 1 <= per_session <= min(leaves, most):
-        raise InputError(
-            f"per_session: {per_session} of {leaves} leaves",
-            f"read 1 to {most} leaves a session, no more than there are",
-        )
-    check_above_zero(amplitude=amplitude)
 
 
 def check_images(contract: Contract, name: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelguard.errors import InputError
 from modelguard.evidence import Decoder
 from modelguard.schemes import photo_marks, planes
 from modelguard.schemes.photo_marks import Public
@@ -85,13 +86,13 @@ def public(*, channels: int, scale: int, levels: int = 15, inside: bool = False)
 
 def bits(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
     """Return the secret signs of a leaf from its x_b: int8 (192,) of -1 and +1."""
-    photo_marks.channels_and_scale(scheme, _id(scheme))
+    _checked(scheme)
     return photo_marks.signs("b", secret, salt, CELLS)
 
 
 def carriers(scheme: Public, secret: bytes, salt: bytes) -> npt.NDArray[np.int8]:
     """Return the carriers of a leaf from its x_K: int8 (192,), the sign of each bit's feature."""
-    photo_marks.channels_and_scale(scheme, _id(scheme))
+    _checked(scheme)
     return photo_marks.signs("W", secret, salt, CELLS)
 
 
@@ -130,7 +131,7 @@ def decode_photo(
         InputError: `scheme` is not what `public` returns, or an image is of another number of channels, or
             the query of another size than `fitted` gives.
     """
-    channels, scale = photo_marks.channels_and_scale(scheme, _id(scheme))
+    channels, scale = _checked(scheme)
     photo_marks.check_session(scheme, secrets, query, response)
     shown = in_size_of_query(response, query.shape[:2], scale)
     tone = shown.sum(axis=2) // channels
@@ -190,5 +191,12 @@ def _fitted(shared: Integers, overlap: Integers, power: int) -> Integers:
     return found
 
 
-def _id(scheme: Public) -> str:
-    return INSIDE_ID if scheme.get("id") == INSIDE_ID else ID
+def _checked(scheme: Public) -> tuple[int, int]:
+    """Return channels and scale; a leaf holds a sign for each filter there is, so a session reads one."""
+    found = photo_marks.channels_and_scale(scheme, INSIDE_ID if scheme.get("id") == INSIDE_ID else ID)
+    if scheme["perSession"] != 1:
+        raise InputError(
+            f"scheme: {scheme['perSession']} leaves a session, not 1",
+            "use the parameters that `public` returns",
+        )
+    return found

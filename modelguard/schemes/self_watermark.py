@@ -14,7 +14,7 @@ from modelguard.datasets import ImageSet, Patches, Task
 from modelguard.errors import check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.schemes import odd_filters
-from modelguard.schemes.barrier import Barrier, check_barrier, check_images
+from modelguard.schemes.barrier import Barrier, check_images
 from modelguard.schemes.base import Contract, EmbedReport, probe
 from modelguard.training import Backward, TrainConfig, channels_last, fit, teacher_answer
 
@@ -50,9 +50,8 @@ class SelfWatermark:
     decoder: ClassVar[Decoder] = odd_filters.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, 1, self.amplitude, 1)
-        check_counts(steps=self.steps, batch=self.batch, patch=self.patch)
-        check_above_zero(lr=self.lr)
+        check_counts(leaves=self.leaves, steps=self.steps, batch=self.batch, patch=self.patch)
+        check_above_zero(amplitude=self.amplitude, lr=self.lr)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""

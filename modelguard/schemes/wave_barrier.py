@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelguard.errors import InputError, check_above_zero
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
 from modelguard.schemes import tone_carriers
-from modelguard.schemes.barrier import Barred, box, check_barrier, check_images
+from modelguard.schemes.barrier import Barred, box, check_images
 from modelguard.schemes.base import Contract
 
 
@@ -41,7 +42,12 @@ class WaveBarrier:
     decoder: ClassVar[Decoder] = tone_carriers.DECODER
 
     def __post_init__(self) -> None:
-        check_barrier(self.leaves, self.per_session, self.amplitude, 16)
+        if not 1 <= self.per_session <= min(self.leaves, 16):
+            raise InputError(
+                f"per_session: {self.per_session} of {self.leaves} leaves",
+                "read 1 to 16 leaves a session, no more than there are",
+            )
+        check_above_zero(amplitude=self.amplitude)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for a `FilmStrip`."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from photo_reading import SALT, SECRETS, photo
 from PIL import Image, ImageFilter
 
+from modelguard.errors import InputError
 from modelguard.schemes import odd_filters, read
 from modelguard.statistics import sign_test
 
@@ -72,3 +74,8 @@ def test_the_largest_photo_stays_in_bounds() -> None:
     assert abs(scores).max() < 2**55
     assert 2**20 < int(abs(shared).max()) < 2**44
     assert abs(overlap).sum(axis=1).max() < 2**45
+
+
+def test_a_session_reads_one_leaf() -> None:
+    with pytest.raises(InputError, match="2 leaves a session, not 1"):
+        odd_filters.bits({**scheme(), "perSession": 2}, SECRETS[0], SALT)

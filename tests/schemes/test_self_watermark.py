@@ -61,7 +61,7 @@ def test_its_weights_go_into_a_bare_host(marked: tuple[nn.Module, Key], host: nn
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"leaves": 0}, "per_session: 1 of 0 leaves"),
+        ({"leaves": 0}, "leaves: 0"),
         ({"amplitude": 0.0}, "amplitude: 0.0"),
         ({"steps": 0}, "steps: 0"),
         ({"lr": float("inf")}, "lr: inf"),
