@@ -7,6 +7,18 @@ from collections.abc import Sequence
 from modelguard.benchmarks.rows.words import HOSTS, Result, Row
 from modelguard.statistics import Multiplicity
 
+PAPER = {
+    ("cnet", "l2"): "93% / 100%; 100% / 100%",
+    ("res9", "l2"): "100% / 100%; 100% / 100%",
+    ("res16", "l2"): "100% / 100%; 100% / 100%",
+    ("unet", "l2"): "100% / 100%; 100% / 100%",
+    ("unet", "l1"): "100% / 100%; 100% / 100%",
+    ("unet", "l1+adversarial"): "100% / 100%; 100% / 100%",
+    ("unet", "l2+adversarial"): "100% / 100%; 99% / 100%",
+    ("unet", "gradients+adversarial"): "71% / 94%; 100% / 100%",
+}
+"""SR_NC / SR_C of Zhang et al., Table 2: single images, a fixed logo, at no stated rate of false claims."""
+
 
 def barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What sessions of ordinary photos show of a barrier, behind channels and where there is none."""
@@ -59,6 +71,7 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         "to its marked answers, dB",
         "kept of the mark",
         "single photos at p = .01",
+        "paper, debone; derain",
         *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p" for n in counts),
         "match",
     )
@@ -71,12 +84,19 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             *(f"{cell[name]:.2f}" if cell[name] is not None else "" for name in ("to_host", "to_marked")),
             f"{cell['retained']:.2f}",
             f"{cell['success_at_1_percent']:.0%}" if "success_at_1_percent" in cell else "",
+            PAPER.get(_kind(cell["thief"]), ""),
             *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
             matched(cell["read"][-1]["log10_p"]),
         )
         for scheme, cell in every
     ]
     return header, rows
+
+
+def _kind(thief: str) -> tuple[str, str]:
+    """Return network and loss of a thief who varies nothing, as the paper's."""
+    network, loss, *others = (*thief.split(", "), *(["l1"] if ", " not in thief else []))
+    return ("", "") if others else (network.partition("-")[0], loss)
 
 
 def matched(log10_p: float) -> str:
