@@ -21,7 +21,7 @@ def test_a_film_goes_in_and_evidence_comes_out(tmp_path: Path, monkeypatch: pyte
     torch.manual_seed(0)
     weights.publish(RISTN(TINY), "ristn-tiny", {}, tmp_path, config={"ristn": vars(TINY)})
     monkeypatch.setattr(mg, "protect", functools.partial(mg.protect, stretch=1))
-    scheme = mg.TriggerKey(5, 5, steps=60, batch=1, patch=40, lr=1e-2, amplitude=0.1, fidelity=1.0)
+    scheme = mg.TriggerKey(5, 5, steps=120, batch=1, patch=40, lr=1e-2, amplitude=0.1, fidelity=1.0)
     folder = tmp_path / "film"
     example("protect_video").main(folder, str(tmp_path / "ristn-tiny.safetensors"), None, scheme)
     frames = sorted((folder / "large").iterdir())
