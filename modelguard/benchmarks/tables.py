@@ -48,6 +48,8 @@ TABLES = {
     "riis-colouring": Table("riis-*.json", image_codecs.riis_colouring, "riis"),
     "riis-seams": Table("riis-*.json", image_codecs.riis_seams, "riis"),
     "riis-cost": Table("riis-*.json", image_codecs.riis_cost, "riis"),
+    "riis-parts": Table("riis_variants-parts.json", image_codecs.riis_variants, "riis_variants"),
+    "riis-levels": Table("riis_variants-levels.json", image_codecs.riis_variants, "riis_variants"),
     "barrier": Table("barrier-*.json", barriers.barrier, "barrier"),
     "barrier-cost": Table("barrier-*.json", barriers.barrier_cost, "barrier"),
     "forging": Table("forging.json", barriers.forging, "forging"),

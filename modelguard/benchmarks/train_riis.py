@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Subset
 
 from modelguard import photos
 from modelguard.benchmarks.runs import claim, note_validation
+from modelguard.codecs import RIIS
 from modelguard.datasets import ImageSet, Patches, to_uint8
 from modelguard.distortions import (
     ForwardASL,
@@ -150,7 +151,7 @@ def losses(passed: Passed, host: Tensor, secrets: Tensor) -> dict[str, Tensor]:
     }
 
 
-def hiding(draw: Callable[[], nn.Module], weights: Weights) -> Objective:
+def hiding(draw: Callable[[], nn.Module], weights: Weights, *, trained: bool = False) -> Objective:
     """Return the objective of a codec, eq. 9 under distortions drawn for each picture.
 
     The weight of the container grows thirtyfold over the first 40 % of training: secrets are learnt from
@@ -160,17 +161,18 @@ def hiding(draw: Callable[[], nn.Module], weights: Weights) -> Objective:
     Args:
         draw: of a distortion.
         weights: of the parts.
+        trained: whether the codec hides already, and needs neither.
     """
 
     def step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
         pictures, progress = batch[0], float(batch[1].mean())
         host, secrets = pictures[:, 0], pictures[:, 1:]
-        drawn = [draw() if progress > 0.03 else Quantise() for _ in host]
+        drawn = [draw() if trained or progress > 0.03 else Quantise() for _ in host]
         level = torch.stack([level_of(one) for one in drawn]).to(host.device)
         distortions = [in_training(one) for one in drawn]
         passed = model(host, secrets, lambda images: each_through(distortions, images), level)
         parts = losses(passed, host, secrets)
-        grown = 32 ** -max(0.0, 1 - progress / 0.4)
+        grown = 1.0 if trained else 32 ** -max(0.0, 1 - progress / 0.4)
         factors = {**asdict(weights), "container": grown * weights.container}
         main = torch.stack([factors[name] * value for name, value in parts.items()]).sum()
         logits = torch.cat([passed.judged[:, -1], passed.judged_host[:, -1]])
@@ -242,12 +244,26 @@ def held_out(folder: Path | None, secrets: int, side: int = 128, limit: int = 8)
     return torch.stack([torch.stack(group) for group in groups])
 
 
+def begun(start: str, secrets: int) -> RIISNet:
+    """Return the net of trained weights, a name that ships or a file, that carry this many secrets."""
+    codec = RIIS.from_pretrained(start)
+    if codec.capacity != secrets:
+        raise InputError(
+            f"start: {start} carries {codec.capacity} secrets, the setting {secrets}", "choose another one"
+        )
+    return codec.net
+
+
 def main(
     setting: Annotated[str, typer.Argument(help=f"one of {', '.join(SETTINGS)}")],
     data: Annotated[Path, typer.Option(help="folder of training images")],
     valid: Annotated[Path | None, typer.Option(help="folder of images; default: the shipped photos")] = None,
     run: Annotated[Path | None, typer.Option(help="folder of the run; default runs/riis-SETTING")] = None,
     resume: Annotated[bool, typer.Option(help="continue from the last checkpoint")] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(help="trained codec to begin from, whose sizes are kept: a name that ships, or a file"),
+    ] = None,
     paper: Annotated[bool, typer.Option(help="one wavelet level, five convolutions; else light")] = False,
     steps: Annotated[int, typer.Option(help="of both stages together")] = 8000,
     batch: Annotated[int, typer.Option()] = 8,
@@ -273,34 +289,42 @@ def main(
     if side < 8 or side % 8:
         raise InputError(f"side: {side} px are no multiple of 8", "use 96, say")
     goal = SETTINGS[setting]
-    sizes = PAPER if paper else LIGHT
-    sizes = replace(
-        sizes,
-        secrets=goal.secrets,
-        blocks=blocks or sizes.blocks,
-        growth=growth or sizes.growth,
-        layers=layers or sizes.layers,
-        projection=sizes.projection * canp,
-        enhancement=sizes.enhancement * cem,
-        modulated=dgm,
-    )
-    weights = Weights(container=container)
+    parts = canp and cem and dgm
     torch.manual_seed(seed)
-    net = RIISNet(sizes)
+    if start is None:
+        sizes = replace(
+            base := PAPER if paper else LIGHT,
+            secrets=goal.secrets,
+            blocks=blocks or base.blocks,
+            growth=growth or base.growth,
+            layers=layers or base.layers,
+            projection=base.projection * canp,
+            enhancement=base.enhancement * cem,
+            modulated=dgm,
+        )
+        net = RIISNet(sizes)
+    else:
+        if paper or blocks or growth or layers or not parts:
+            raise InputError(f"start: the sizes and parts are those of {start}", "give no others")
+        net = begun(start, goal.secrets)
+        sizes = net.sizes
+    weights = Weights(container=container)
     images = ImageSet.from_folder(data, 3, smallest=side)
     share = batch * int(os.environ.get("WORLD_SIZE", "1"))
     groups = Groups(images, goal.secrets, side, steps * share, seed)
-    some = torch.stack([groups[n][0] for n in range(min(16, len(groups)))])
-    net.initialise(some[:, 0], some[:, 1:])
+    if start is None:
+        some = torch.stack([groups[n][0] for n in range(min(16, len(groups)))])
+        net.initialise(some[:, 0], some[:, 1:])
     fixed = held_out(valid, goal.secrets)
     run = run or Path("runs") / f"riis-{setting}"
-    first = steps - steps // 2 if two_stages else steps
-    rates = [lr, lr / 2, lr / 100] if two_stages else [lr, lr / 100]
+    # what is decoupled already is in the second stage
+    first = 0 if sizes.decoupled else steps - steps // 2 if two_stages else steps
+    between = lr / 2 if two_stages else lr / 100
     config = TrainConfig(
         first,
         batch,
         lr,
-        rates[1],
+        between,
         seed=seed,
         checkpoint_every=every,
         rollbacks=10,
@@ -308,8 +332,9 @@ def main(
     )
     about = {
         "setting": setting,
-        "sizes": asdict(replace(sizes, decoupled=two_stages)),
-        "training": {**asdict(config), "steps": steps, "lr_end": rates[-1], "side": side},
+        "sizes": asdict(replace(sizes, decoupled=first < steps)),
+        "start": start,
+        "training": {**asdict(config), "steps": steps, "lr_end": lr / 100, "side": side},
         "weights": asdict(weights),
         "data": f"{len(images)} images of the folder {data.name}",
     }
@@ -321,21 +346,23 @@ def main(
         done = step + (first if model.sizes.decoupled else 0)
         note_validation(run, {"step": done, **validate(model, fixed.to(device), TESTED)})
 
-    objective = hiding(goal.draw, weights)
-    fit(
-        net,
-        groups,
-        objective,
-        config,
-        run_dir=run / FIRST,
-        resume=resume,
-        progress=setting,
-        on_checkpoint=report,
-    )
-    if two_stages:
-        config = replace(config, steps=steps - first, lr=rates[1], lr_end=rates[2], seed=seed + 1)
+    objective = hiding(goal.draw, weights, trained=start is not None)
+    if first:
         fit(
-            net.decoupled(),
+            net,
+            groups,
+            objective,
+            config,
+            run_dir=run / FIRST,
+            resume=resume,
+            progress=setting,
+            on_checkpoint=report,
+        )
+    if first < steps:
+        peak = between if first else lr
+        config = replace(config, steps=steps - first, lr=peak, lr_end=lr / 100, seed=seed + 1)
+        fit(
+            net.decoupled() if first else net,
             Subset(groups, range(first * share, steps * share)),
             objective,
             config,

@@ -25,6 +25,7 @@ from modelguard.networks.riis import RIISNet, RIISSizes
 PREFIX = "riis-"
 SMALLEST = 32  # px of a side; less is nearly all border
 TILE, OVERLAP = 512, 128
+GAP = 25  # px; narrower gaps between edited places are marked with them
 GRID = 8  # sides are padded to whole JPEG blocks, which are whole wavelet pixels too
 
 
@@ -61,7 +62,7 @@ class Located:
 
     Attributes:
         mask: bool (H, W), true where what is revealed is not what was hidden.
-        error: float32 (H, W), mean squared error of what is revealed, 0 to 1, smoothed; what `mask` is from.
+        error: float32 (H, W), squared error of what is revealed, 0 to 1, smoothed; what `mask` is from.
         score: of the whole picture; see `Revealed`.
     """
 
@@ -184,10 +185,11 @@ class RIIS:
     ) -> Located:
         """Return where a container that hides known pictures was edited since.
 
-        A place counts as edited where the revealed pictures differ from the known ones by more than 20 dB of
-        PSNR allow, and by four times the median of the picture. So less than half of it may be edited, and
-        the secrets should have contrast everywhere: a flat grey one is revealed from nothing. What was moved
-        counts as edited: all that lies beyond a strip that was cut out or widened.
+        A place counts as edited where the revealed pictures, smoothed, differ from the known ones by more
+        than 25 dB of PSNR allow, and by six times the median of the picture. Gaps of less than 25 px are
+        filled, and the rim, which the net blurs, is taken off. So less than half of the picture may be
+        edited, and the secrets should have contrast everywhere: a flat grey one is revealed from nothing.
+        What was moved counts as edited: all that lies beyond a strip that was cut out or widened.
 
         Args:
             picture: see `reveal`; of the container's size and frame.
@@ -201,11 +203,13 @@ class RIIS:
         hidden = self._hidden(secrets, (colour.shape[2], colour.shape[3]))
         found = self.reveal(colour, distortion)
         pairs = zip(found.secrets, hidden, strict=False)
-        error = torch.stack([(one - other).square().mean(1) for one, other in pairs]).mean(0)
-        smooth = _mean_around(error)[0]
-        edited = (smooth > max(1e-2, 4 * float(smooth.median()))).float()
-        mask = _mean_around(edited[None])[0] > 0.5
-        return Located(mask.numpy(), smooth.numpy(), found.score)
+        # noise of the net is fine, what an edit leaves is coarse
+        coarse = [_mean_around(one - other, 5).square().mean(1) for one, other in pairs]
+        error = _mean_around(torch.stack(coarse).mean(0), 5)[0]
+        edited = (error > max(3e-3, 6 * float(error.median()))).float()[None]
+        closed = -_largest_around(-_largest_around(edited, GAP), GAP)
+        mask = _mean_around(closed, GAP)[0] > 0.75
+        return Located(mask.numpy(), error.numpy(), found.score)
 
     def decolour(self, picture: Picture) -> Any:
         """Return a picture that looks grey and carries its own colours: the host is its BT.601 luma.
@@ -274,8 +278,12 @@ def _colour(image: Picture, name: str, *, grey: bool = False) -> Tensor:
     return given.colour.expand(-1, 3, -1, -1).cpu()
 
 
-def _mean_around(maps: Tensor, window: int = 17) -> Tensor:
+def _mean_around(maps: Tensor, window: int) -> Tensor:
     return nn.functional.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
+
+
+def _largest_around(maps: Tensor, window: int) -> Tensor:
+    return nn.functional.max_pool2d(maps, window, 1, window // 2)
 
 
 def _padded(images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from command import app
 from torch import Tensor, nn
 
 from modelguard import photos
-from modelguard.benchmarks import publish_riis, riis, riis_applications, train_riis
+from modelguard.benchmarks import publish_riis, riis, riis_applications, riis_variants, train_riis
 from modelguard.benchmarks.train_riis import (
     SETTINGS,
     TESTED,
@@ -179,6 +180,49 @@ def test_a_run_of_two_stages_resumes_and_is_published(
 
 
 @pytest.mark.usefixtures("few")
+def test_nets_that_differ_in_one_part_or_distortion_are_compared(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelguard.benchmarks.tables import render
+
+    for module in (train_riis, publish_riis, riis_variants):
+        monkeypatch.setattr(module, "TESTED", {"clean": Quantise})
+    centres = train_riis.held_out
+    for module in (train_riis, riis_variants):
+        monkeypatch.setattr(module, "held_out", lambda folder, secrets, *_: centres(folder, secrets, 16, 1))
+    monkeypatch.setattr(train_riis, "LIGHT", replace(SIZES, levels=2))
+    monkeypatch.setattr(riis_variants, "LEVELS", ("robust-1", "jpeg-40"))
+    sets = ("--data", folder / "Few", "--tests", folder / "Few", "--out", tmp_path)
+    compare, words = app(riis_variants.main), (*sets, "--steps", 2, "--side", 16, "--blocks", 1)
+    compare("parts", *words, "--run", tmp_path / "parts")
+    parts = json.loads((tmp_path / "riis_variants-parts.json").read_text())["results"]["variants"]
+    assert list(parts) == list(riis_variants.PARTS)
+    sizes = {
+        name: publish_riis.finished(tmp_path / "parts" / name)[0].sizes
+        for name in ("all-parts", "without-2DT", "without-CANP", "without-CEM", "without-DGM")
+    }
+    assert [one.decoupled for one in sizes.values()] == [True, False, True, True, True]
+    assert [one.projection for one in sizes.values()] == [1, 1, 0, 1, 1]
+    assert [one.enhancement for one in sizes.values()] == [3, 3, 3, 0, 3]
+    assert [one.modulated for one in sizes.values()] == [True, True, True, True, False]
+
+    app(publish_riis.main)(tmp_path / "parts" / "all-parts", "--name", "start", "--out", tmp_path)
+    start = tmp_path / "riis-start.safetensors"
+    levels = (*words, "--run", tmp_path / "levels", "--start", start)
+    compare("levels", *levels)
+    net, about = publish_riis.finished(tmp_path / "levels" / "jpeg-40")
+    assert (about["setting"], about["steps"], about["start"]) == ("jpeg-40", 2, str(start))
+    given = RIIS.from_pretrained(start).net.state_dict()
+    assert net.sizes.decoupled
+    assert 0 < max(float((value - given[name]).abs().max()) for name, value in net.state_dict().items()) < 0.1
+    kept = (tmp_path / "levels" / "jpeg-40" / "validation.jsonl").read_text()
+    compare("levels", *levels)  # all is there
+    assert (tmp_path / "levels" / "jpeg-40" / "validation.jsonl").read_text() == kept
+    assert "| without CEM | 2 | " in render("riis-parts", tmp_path)
+    assert "| jpeg-40 | 2 | " in render("riis-levels", tmp_path)
+
+
+@pytest.mark.usefixtures("few")
 def test_the_benchmark_writes_what_the_tables_read(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +257,14 @@ def test_the_cost_is_listed_by_size() -> None:
 
 @pytest.mark.parametrize(
     ("words", "part"),
-    [(("nonsense",), "setting"), (("clean-1", "--side", 20), "side"), (("clean-1",), "data")],
+    [
+        (("nonsense",), "setting"),
+        (("clean-1", "--side", 20), "side"),
+        (("clean-1",), "data"),
+        (("clean-5", "--start", TINY), "start: .* carries 2 secrets, the setting 5"),
+        (("clean-5", "--start", TINY, "--blocks", 2), "start: the sizes"),
+        (("clean-5", "--start", TINY, "--no-cem"), "start: the sizes"),
+    ],
 )
 def test_bad_settings_are_named_before_any_work(tmp_path: Path, words: tuple[object, ...], part: str) -> None:
     with pytest.raises(InputError, match=part):

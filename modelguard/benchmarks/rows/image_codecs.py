@@ -160,6 +160,20 @@ def riis_seams(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def riis_variants(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """PSNR of containers and revealed secrets of nets that differ in one thing; lines of one budget each."""
+    cases = list(
+        dict.fromkeys(
+            case for one in results for row in one["results"]["variants"].values() for case in row["secret"]
+        )
+    )
+    return ("net", "steps", "container, dB", *(f"secret, {case}" for case in cases)), [
+        (name, one["steps"], _decibels(row["container"]), *(_decibels(row["secret"].get(c)) for c in cases))
+        for one in (result["results"] for result in results)
+        for name, row in one["variants"].items()
+    ]
+
+
 def _riis_sets(results: list[Result]) -> list[tuple[Result, str, Result]]:
     every = [result["results"] for result in results]
     return [(one, name, row) for one in every for name, row in one["sets"].items()]
