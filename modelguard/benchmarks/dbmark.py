@@ -50,6 +50,12 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"""
 LEVELS = (0.1, 0.01, 0.001, 1e-4, 1e-5, ALPHA)
 
 
+def squares(images: ImageSet, side: int) -> Tensor:
+    """Return images shrunk whole to squares, as the paper does, and rounded to 8 bits, (B, 3, side, side)."""
+    small = torch.cat([bicubic(image[None], (side, side)).clamp(0, 1) for image in images])
+    return to_uint8(small).float() / 255
+
+
 @torch.no_grad()
 def measure(codec: DBMark, images: Tensor, payloads: int, strength: float, setting: str) -> dict[str, Any]:
     """Return PSNR and SSIM after rounding, and wrong bits by distortion.
@@ -184,15 +190,13 @@ def main(
     loaded = DBMark.from_pretrained(codec)
     setting = setting or loaded.name
     setting_of(setting)  # an unknown one is told before any work
-    size = (loaded.net.sizes.side,) * 2
     rows: dict[str, Any] = {"codec": loaded.name, "strength": strength, "paper": PAPER.get(setting, {})}
     whole = {
         name: ImageSet.from_folder(tests / name, 3, smallest=loaded.net.sizes.side) for name in sets or SETS
     }
     rows["sets"], shrunk = {}, []
     for name, images in whole.items():
-        small = torch.cat([bicubic(image[None], size).clamp(0, 1) for image in images])
-        small = to_uint8(small).float() / 255
+        small = squares(images, loaded.net.sizes.side)
         rows["sets"][name] = measure(loaded, small, payloads, strength, setting)
         shrunk.append(small)
     rows |= pooled(rows["sets"].values())

@@ -38,6 +38,7 @@ TABLES = {
     "clip-barrier-read": Table("clip_barrier.json", video.clip_barrier_read, "clip_barrier"),
     "codecs": Table("codecs.json", image_codecs.codecs, "codecs"),
     "dbmark": Table("dbmark-*.json", image_codecs.dbmark, "dbmark"),
+    "dbmark-fitted": Table("dbmark_fitted-*.json", image_codecs.dbmark_fitted, "dbmark_fitted"),
     "dbmark-unmarked": Table("dbmark-*.json", image_codecs.dbmark_unmarked, "dbmark"),
     "dbmark-folders": Table("dbmark-*.json", image_codecs.dbmark_folders, "dbmark"),
     "riis": Table("riis-*.json", image_codecs.riis, "riis"),

@@ -156,7 +156,8 @@ def hiding(draw: Callable[[], nn.Module], weights: Weights, *, trained: bool = F
 
     The weight of the container grows thirtyfold over the first 40 % of training: secrets are learnt from
     what can be seen, and hidden better afterwards. The first 3 % are without distortion. The net that
-    inspects pictures learns beside, from the same containers and from hosts distorted alike.
+    inspects pictures learns beside, from the same containers and from hosts distorted alike. The loss that
+    is reported leaves out the likelihood: spikes are multiples of it, so it must not come near 0.
 
     Args:
         draw: of a distortion.
@@ -174,15 +175,16 @@ def hiding(draw: Callable[[], nn.Module], weights: Weights, *, trained: bool = F
         parts = losses(passed, host, secrets)
         grown = 1.0 if trained else 32 ** -max(0.0, 1 - progress / 0.4)
         factors = {**asdict(weights), "container": grown * weights.container}
-        main = torch.stack([factors[name] * value for name, value in parts.items()]).sum()
+        weighed = {name: factors[name] * value for name, value in parts.items()}
         logits = torch.cat([passed.judged[:, -1], passed.judged_host[:, -1]])
         truth = torch.cat([torch.ones(len(host)), torch.zeros(len(host))]).to(host.device)
         judging = binary_cross_entropy_with_logits(logits, truth)
         judging = judging + mse_loss(passed.judged[:, :-1], level)
         judging = judging + mse_loss(passed.judged_host[:, :-1], level)
-        backward(main + 0.01 * judging)  # little, for both share the bound on the gradient
+        loss = sum(weighed.values(), 0.01 * judging)  # little, for both share the bound on the gradient
+        backward(loss)
         secret = mse_loss(passed.secrets, secrets)
-        return {"loss": main + 0.01 * judging, "secret": secret, "judging": judging, **parts}
+        return {"loss": loss - weighed["likelihood"], "secret": secret, "judging": judging, **parts}
 
     return step
 

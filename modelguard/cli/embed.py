@@ -27,6 +27,14 @@ def embed(
     ] = None,
     codec: Annotated[str, typer.Option(help=CODEC_HELP)] = "dbmark:robust-128",
     strength: Annotated[float, typer.Option(help="Factor on the mark; 2 costs 6 dB.")] = 1.0,
+    jpeg: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Quality of JPEG that every bit must survive; marks only as much as it takes.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object to stdout.")] = False,
@@ -43,6 +51,7 @@ def embed(
     images = images_in(source, without=target)  # what an earlier run wrote there
     from modelguard.codecs.dbmark import check_strength
     from modelguard.codecs.files import check_target, embed_file
+    from modelguard.distortions import Jpeg
 
     check_strength(strength)
     if not source.is_dir():
@@ -50,9 +59,11 @@ def embed(
     loaded = load_codec(codec)
     loaded.payload(payload)  # one that does not fit is no fault of the files
 
+    survives = [] if jpeg is None else [Jpeg(jpeg)]
+
     def work(path: Path) -> Row:
         out = target / path.relative_to(source) if source.is_dir() else target
-        embed_file(loaded, path, out, payload, strength=strength, force=force)
+        embed_file(loaded, path, out, payload, strength=strength, survives=survives, force=force)
         return {"out": str(out)}
 
     rows = each(images, work, "embedding", workers)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 from modelguard._files import atomic_write_bytes
 from modelguard.codecs.dbmark import DBMark, Payload
@@ -38,7 +39,14 @@ def check_target(target: Path, *, force: bool, name: str = "OUT") -> None:
 
 
 def embed_file(
-    codec: DBMark, source: Path, target: Path, payload: Payload, *, strength: float = 1.0, force: bool = False
+    codec: DBMark,
+    source: Path,
+    target: Path,
+    payload: Payload,
+    *,
+    strength: float = 1.0,
+    survives: Sequence[nn.Module] = (),
+    force: bool = False,
 ) -> None:
     """Mark the image in `source` and write it to `target`, in the format of its ending.
 
@@ -50,6 +58,7 @@ def embed_file(
         target: .png, .jpg (quality 95, full chroma), .webp (lossless), .tif or .bmp.
         payload: see `DBMark.embed`.
         strength: see `DBMark.embed`.
+        survives: see `DBMark.embed`.
         force: replace an existing file.
 
     Raises:
@@ -57,7 +66,7 @@ def embed_file(
         EmbeddingError: the mark cannot be found in the encoded file.
     """
     check_target(target, force=force)
-    marked = codec.embed(read(source), payload, strength)
+    marked = codec.embed(read(source), payload, strength, survives)
     data = _encoded(marked, source, target)
     codec.check(codec.extract(_decoded(data)), payload)
     atomic_write_bytes(target, data, overwrite=force)

@@ -10,7 +10,7 @@ from command import app
 from torch import Tensor, nn
 
 from modelguard import photos
-from modelguard.benchmarks import codecs, dbmark, publish_dbmark, train_dbmark
+from modelguard.benchmarks import codecs, dbmark, dbmark_fitted, publish_dbmark, train_dbmark
 from modelguard.benchmarks.train_dbmark import COMBINED, Covers, hiding, through, validate
 from modelguard.codecs import DBMark
 from modelguard.errors import InputError
@@ -139,6 +139,26 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path) -> None:
     table = render("dbmark", tmp_path)
     assert "| tiny | wrong bits, crop .035 | 3.74 % |" in table
     assert "| tiny | 20 |" in render("dbmark-unmarked", tmp_path)
+
+
+def test_strengths_are_fitted_to_what_is_tried(tmp_path: Path) -> None:
+    from modelguard.benchmarks.tables import render
+
+    (tmp_path / "tests" / "Few").mkdir(parents=True)
+    for name in ("cat", "grass"):
+        (tmp_path / "tests" / "Few" / f"{name}.jpg").symlink_to(photos.FOLDER / f"{name}.jpg")
+    words = ("--tests", tmp_path / "tests", "--set", "Few", "--payloads", 3, "--out", tmp_path)
+    app(dbmark_fitted.main)("--codec", "jpeg-64", *words)
+    result = json.loads((tmp_path / "dbmark_fitted-jpeg-64.json").read_text())["results"]
+    assert result["tried"] == ["jpeg 50"]
+    fixed, fitted = result["fixed"], result["fitted"]
+    assert fixed["wrong"]["jpeg 50"] > fitted["wrong"]["jpeg 50"] == 0
+    assert (fixed["marks"], fixed["refused"], fixed["bits"]) == (6, 0, 6 * 64)
+    assert fitted["marks"] + fitted["refused"] == 6
+    assert fitted["least_psnr"] < fixed["least_psnr"]
+    table = render("dbmark-fitted", tmp_path)
+    assert "| jpeg-64 | wrong bits, jpeg 50 (tried) | 0.0018 % |" in table
+    assert "| jpeg-64 | wrong bits, jpeg 40 |  |" in table
 
 
 def test_codecs_are_compared_at_one_psnr(tmp_path: Path) -> None:

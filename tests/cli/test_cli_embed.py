@@ -45,6 +45,18 @@ def test_texts_and_bits_are_embedded_and_asked_for(run: Run, folder: Path, optio
     assert "found the payload asked for" in result.out
 
 
+def test_a_mark_survives_the_quality_it_is_fitted_to(run: Run, folder: Path) -> None:
+    bits, codec = "0110" * 16, "dbmark:jpeg-64"
+    assert run("embed", "one.jpg", "out.png", "--bits", bits, "--codec", codec, "--jpeg", 30).code == 0
+    Image.open("out.png").save("poor.jpg", quality=30)
+    read = json.loads(run("extract", "poor.jpg", "--codec", codec, "--json").out)["files"][0]
+    assert read["bits"] == bits
+    refused = run("embed", "one.jpg", "not.png", "--bits", bits, "--codec", codec, "--jpeg", 1)
+    assert refused.code == 2
+    assert "does not hold it through Jpeg(quality=1" in refused.err
+    assert not (folder / "not.png").exists()
+
+
 def test_a_second_run_does_not_mark_what_the_first_wrote(run: Run, folder: Path) -> None:
     for _ in range(2):
         words = ("embed", "photos", "photos/marked", "--id", 7, "--codec", CODEC, "--force", "--json")

@@ -18,7 +18,9 @@ from modelguard.codecs import DBMark
 from modelguard.codecs.files import embed_file
 from modelguard.codecs.pretrained import shipped
 from modelguard.datasets import to_uint8
+from modelguard.distortions import Blur, Cropout, Jpeg
 from modelguard.errors import EmbeddingError, InputError, WeightsError
+from modelguard.networks import bicubic
 
 TINY = Path(__file__).parent / "tiny.safetensors"
 
@@ -133,6 +135,34 @@ def test_strength_trades_quality(codec: DBMark, photo: Tensor) -> None:
     picture = pil(photo)
     one, two = (psnr(codec.embed(picture, 1, strength), picture) for strength in (1.0, 2.0))
     assert one - two == pytest.approx(6, abs=0.8)
+
+
+def test_a_mark_is_as_strong_as_it_must_be_to_survive() -> None:
+    codec, jpeg = DBMark.from_pretrained("jpeg-64"), Jpeg(50)
+    bits = np.random.default_rng(0).integers(0, 2, 64, dtype=np.uint8)
+    some = [bicubic(photo[None], (128, 128)).clamp(0, 1) for photo in list(photos.load(3))[:7]]
+    small = to_uint8(torch.cat(some)).float() / 255
+    fixed = to_uint8(codec.mark(small, bits, 1.0)).float() / 255
+    fitted = to_uint8(codec.embed(small, bits, survives=[jpeg])).float() / 255
+    wrong = [
+        sum(int((read.hard != bits).sum()) for read in codec.extract_batch(jpeg(marked)))
+        for marked in (fixed, fitted)
+    ]
+    assert wrong[0] > 0
+    assert wrong[1] == 0
+    changes = [(marked - small).square().mean((1, 2, 3)) for marked in (fixed, fitted)]
+    assert (changes[1] > 1.1 * changes[0]).any()  # full of texture
+    assert (changes[1] < 0.9 * changes[0]).sum() >= 3
+    grey = small[:1].mean(1, keepdim=True)
+    assert np.array_equal(codec.extract(jpeg(codec.embed(grey, bits, survives=[jpeg]))).hard, bits)
+
+
+def test_what_no_strength_survives_is_refused(codec: DBMark, photo: Tensor) -> None:
+    with pytest.raises(EmbeddingError, match=r"2\.5 times the mark.*Blur"):
+        codec.embed(photo, 1, survives=[Jpeg(90), Blur(30)])
+    for wrong in (Cropout(0.3), "jpeg"):
+        with pytest.raises(InputError, match=r"survives\[1\].*is no distortion of an image alone"):
+            codec.embed(photo, 1, survives=[Jpeg(50), wrong])  # type: ignore[list-item]
 
 
 def test_a_picture_that_does_not_hold_the_mark_is_refused(codec: DBMark, photo: Tensor) -> None:

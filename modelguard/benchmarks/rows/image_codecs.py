@@ -51,6 +51,28 @@ def dbmark_unmarked(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     ]
 
 
+def dbmark_fitted(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """Quality and bit errors at a fixed strength and at strengths fitted to what embedding tries."""
+    rows: list[Row] = []
+    for one in (result["results"] for result in results):
+        paper, kinds = one["paper"], [one["fixed"], one["fitted"]]
+        marks = [f"{kind['marks']}, {kind['refused']} refused" for kind in kinds]
+        rows.append((one["codec"], "marks", "", *marks))
+        for name, title in (("psnr", "PSNR, dB"), ("least_psnr", "least PSNR, dB"), ("ssim", "SSIM")):
+            rows.append(
+                (one["codec"], title, *map(plain, (paper.get(name), *(kind[name] for kind in kinds))))
+            )
+        for name in kinds[0]["wrong"]:
+            said = f"{100 * paper[name]:.4g} %" if name in paper else ""
+            cells = [
+                f"{100 * kind['wrong'][name] / kind['bits']:.4g} %, at most {100 * kind['upper'][name]:.2g} %"
+                for kind in kinds
+            ]
+            tried = " (tried)" if name in one["tried"] else ""
+            rows.append((one["codec"], f"wrong bits, {name}{tried}", said, *cells))
+    return ("weights", "measure", "paper", "fixed strength", "fitted strength"), rows
+
+
 def dbmark_folders(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What marking a folder takes."""
     return ("weights", "images of a folder", "seconds", "peak memory, MB"), [
