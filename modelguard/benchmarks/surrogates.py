@@ -114,6 +114,7 @@ def main(
     batch: Annotated[int, typer.Option()] = 8,
     lr: Annotated[float, typer.Option()] = 1e-3,
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
+    asked: Annotated[str, typer.Option(help="test set they are from")] = "Kodak24",
     inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
     embed_steps: Annotated[int, typer.Option(help="of SelfWatermark")] = SelfWatermark.steps,
     pictures: Annotated[Path | None, typer.Option(help="folder for a picture of each thief's mark")] = None,
@@ -135,7 +136,7 @@ def main(
         marked.cpu()
     else:
         marked = scheme.attach(marked, key).eval()
-    exam = Exam(source.model, marked, key, crops(tests / "Kodak24", source.channels, photos))
+    exam = Exam(source.model, marked, key, crops(tests / asked, source.channels, photos))
     loot = Loot(
         centres(ImageSet.from_folder(train, source.channels, smallest=side), side, count), source.task
     )
