@@ -17,6 +17,8 @@ MARGIN = 0.1  # of the least sure bit, where 1 is a clear image
 
 def check_survives(survives: Sequence[nn.Module]) -> None:
     """Raise InputError unless each can be asked what becomes of an image."""
+    if isinstance(survives, nn.Module):
+        raise InputError(f"survives: {survives!r} is no list of distortions", "put it into one")
     for number, one in enumerate(survives):
         if not isinstance(one, nn.Module) or isinstance(one, AgainstCover):
             raise InputError(

@@ -163,6 +163,8 @@ def test_what_no_strength_survives_is_refused(codec: DBMark, photo: Tensor) -> N
     for wrong in (Cropout(0.3), "jpeg"):
         with pytest.raises(InputError, match=r"survives\[1\].*is no distortion of an image alone"):
             codec.embed(photo, 1, survives=[Jpeg(50), wrong])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"survives: Jpeg\(.*\) is no list"):
+        codec.embed(photo, 1, survives=Jpeg(50))  # type: ignore[call-overload]
 
 
 def test_a_picture_that_does_not_hold_the_mark_is_refused(codec: DBMark, photo: Tensor) -> None:
