@@ -1,8 +1,8 @@
 """Train RIIS nets that differ in one thing, with the same budget and seed, and compare them.
 
-`parts` leaves out one part of the net or of its training at a time (Table 4), from the beginning and at a
+`parts` leaves out one part of the net or of its training at a time (Table 1), from the beginning and at a
 size that can be trained five times. `levels` trains the weights of `--start` on, for one distortion each and
-for all of them (RIIS*, Tables 1 and 3).
+for all of them (RIIS*, Table 3).
 
     modelguard bench riis_variants parts --data photos/ --tests Kodak24/ --run runs/parts
     modelguard bench riis_variants levels --data photos/ --tests Kodak24/ --run runs/levels
