@@ -186,7 +186,7 @@ class RIIS:
         """Return where a container that hides known pictures was edited since.
 
         A place counts as edited where the revealed pictures, smoothed, differ from the known ones by more
-        than 25 dB of PSNR allow, and by six times the median of the picture. Gaps of less than 25 px are
+        than 25 dB of PSNR allow, and by eight times the median of the picture. Gaps of less than 25 px are
         filled, and the rim, which the net blurs, is taken off. So less than half of the picture may be
         edited, and the secrets should have contrast everywhere: a flat grey one is revealed from nothing.
         What was moved counts as edited: all that lies beyond a strip that was cut out or widened.
@@ -206,7 +206,7 @@ class RIIS:
         # noise of the net is fine, what an edit leaves is coarse
         coarse = [_mean_around(one - other, 5).square().mean(1) for one, other in pairs]
         error = _mean_around(torch.stack(coarse).mean(0), 5)[0]
-        edited = (error > max(3e-3, 6 * float(error.median()))).float()[None]
+        edited = (error > max(3e-3, 8 * float(error.median()))).float()[None]
         closed = -_largest_around(-_largest_around(edited, GAP), GAP)
         mask = _mean_around(closed, GAP)[0] > 0.75
         return Located(mask.numpy(), error.numpy(), found.score)
