@@ -61,7 +61,7 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         for one in results
         for cell in one["results"]["cells"]
     ]
-    counts = [one["photos"] for one in every[0][1]["read"]]
+    counts = sorted({one["photos"] for _, cell in every for one in cell["read"]})
     header = (
         "scheme and host",
         "thief",
@@ -75,8 +75,10 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         *(f"{n} photo{'s' * (n > 1)}: agreeing, log10 p" for n in counts),
         "match",
     )
-    rows = [
-        (
+    rows: list[Row] = []
+    for scheme, cell in every:
+        reads = {one["photos"]: one for one in cell["read"]}
+        row = (
             scheme,
             cell["thief"],
             f"{cell['steps']:,}" if cell["steps"] else "",
@@ -85,11 +87,13 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             f"{cell['retained']:.2f}",
             f"{cell['success_at_1_percent']:.0%}" if "success_at_1_percent" in cell else "",
             PAPER.get(_kind(cell["thief"]), ""),
-            *(f"{one['agree']} of {one['bits']}, {one['log10_p']:.1f}" for one in cell["read"]),
+            *(
+                f"{reads[n]['agree']} of {reads[n]['bits']}, {reads[n]['log10_p']:.1f}" if n in reads else ""
+                for n in counts
+            ),
             matched(cell["read"][-1]["log10_p"]),
         )
-        for scheme, cell in every
-    ]
+        rows.append(row)
     return header, rows
 
 
