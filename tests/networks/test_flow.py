@@ -83,7 +83,7 @@ def test_blocks_invert_after_a_training_step() -> None:
         optimiser.step()
     with torch.no_grad():
         _, back = there_and_back(blocks, x, None, None)
-    assert (back - x).abs().max() < 5e-4  # 1e-4 on some processors, for values that three large steps took to 13
+    assert (back - x).abs().max() < 5e-4  # 1e-4 on some processors; the steps took the values to 13
 
 
 def test_actnorm_starts_at_the_moments_of_its_data() -> None:
