@@ -48,6 +48,11 @@ subprocess.run(sys.argv[1:], check=True, capture_output=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"""
 """Runs a command from a small process: a fork counts the memory of whoever forked."""
 LEVELS = (0.1, 0.01, 0.001, 1e-4, 1e-5, ALPHA)
+Codec = Annotated[str, typer.Option(help="weights: a name that ships, or a file")]
+Setting = Annotated[str | None, typer.Option(help="whose distortions; by default the codec's")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help=f"default {', '.join(SETS)}")]
+Payloads = Annotated[int, typer.Option(help="random messages an image")]
+Strength = Annotated[float, typer.Option(help="factor on the residual")]
 
 
 def squares(images: ImageSet, side: int) -> Tensor:
@@ -177,11 +182,11 @@ def folders(codec: str, picture: Path, counts: Sequence[int]) -> list[dict[str, 
 
 def main(
     tests: hosts.Tests,
-    codec: Annotated[str, typer.Option(help="weights: a name that ships, or a file")] = "combined-30",
-    setting: Annotated[str | None, typer.Option(help="whose distortions; by default the codec's")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help=f"default {', '.join(SETS)}")] = None,
-    payloads: Annotated[int, typer.Option(help="random messages an image")] = 25,
-    strength: Annotated[float, typer.Option(help="factor on the residual")] = 1.0,
+    codec: Codec = "combined-30",
+    setting: Setting = None,
+    sets: Sets = None,
+    payloads: Payloads = 25,
+    strength: Strength = 1.0,
     crops: Annotated[int, typer.Option(help="unmarked squares searched for marks")] = 100_000,
     folder: Annotated[list[int] | None, typer.Option(help="images of folders that are timed")] = None,
     out: record.Out = Path("docs/results"),

@@ -9,7 +9,7 @@ net, as in the paper, and rounded to 8 bits once marked.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.dbmark import PAPER, SETS, squares
+from modelguard.benchmarks.dbmark import PAPER, SETS, Codec, Payloads, Sets, Setting, Strength, squares
 from modelguard.benchmarks.train_dbmark import setting_of, through
 from modelguard.codecs import DBMark
 from modelguard.datasets import ImageSet, mixed_seed, to_uint8
@@ -90,11 +90,11 @@ def measure(
 
 def main(
     tests: hosts.Tests,
-    codec: Annotated[str, typer.Option(help="weights: a name that ships, or a file")] = "jpeg-64",
-    setting: Annotated[str | None, typer.Option(help="whose distortions; by default the codec's")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help=f"default {', '.join(SETS)}")] = None,
-    payloads: Annotated[int, typer.Option(help="random messages an image")] = 5,
-    strength: Annotated[float, typer.Option(help="factor on the residual")] = 1.0,
+    codec: Codec = "jpeg-64",
+    setting: Setting = None,
+    sets: Sets = None,
+    payloads: Payloads = 5,
+    strength: Strength = 1.0,
     out: record.Out = Path("docs/results"),
 ) -> None:
     """Measure bit errors and quality with fixed and with fitted strengths, all sets together."""
