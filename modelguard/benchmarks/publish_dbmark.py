@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from modelguard import weights
-from modelguard.benchmarks.runs import publish
+from modelguard.benchmarks.runs import Licence, Name, Shipped, Valid, publish
 from modelguard.benchmarks.train_dbmark import SETTINGS, held_out, validate
 from modelguard.codecs.dbmark import PREFIX
 from modelguard.networks.dbmark import DBMarkNet, DBMarkSizes
@@ -22,10 +22,10 @@ from modelguard.training.loop import CHECKPOINT
 
 def main(
     run: Annotated[Path, typer.Argument(help="folder that train_dbmark wrote")],
-    name: Annotated[str | None, typer.Option(help="of the weights; by default the setting's")] = None,
-    valid: Annotated[Path | None, typer.Option(help="folder of images; default: the shipped photos")] = None,
-    data: Annotated[str, typer.Option(help="what the card shall say of the training images' licence")] = "",
-    out: Annotated[Path, typer.Option(help="folder for the weights and their card")] = weights.FOLDER,
+    name: Name = None,
+    valid: Valid = None,
+    data: Licence = "",
+    out: Shipped = weights.FOLDER,
 ) -> None:
     """Round the weights of a run to fp16, validate those, and publish them."""
     about = json.loads((run / "config.json").read_text())

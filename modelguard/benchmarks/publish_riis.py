@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from modelguard import weights
-from modelguard.benchmarks.runs import publish
+from modelguard.benchmarks.runs import Licence, Name, Shipped, Valid, publish
 from modelguard.benchmarks.train_riis import FIRST, SECOND, TESTED, held_out, validate
 from modelguard.codecs.riis import PREFIX
 from modelguard.errors import InputError
@@ -45,10 +45,10 @@ def finished(run: Path) -> tuple[RIISNet, dict[str, Any]]:
 
 def main(
     run: Annotated[Path, typer.Argument(help="folder that train_riis wrote")],
-    name: Annotated[str | None, typer.Option(help="of the weights; by default the setting's")] = None,
-    valid: Annotated[Path | None, typer.Option(help="folder of images; default: the shipped photos")] = None,
-    data: Annotated[str, typer.Option(help="what the card shall say of the training images' licence")] = "",
-    out: Annotated[Path, typer.Option(help="folder for the weights and their card")] = weights.FOLDER,
+    name: Name = None,
+    valid: Valid = None,
+    data: Licence = "",
+    out: Shipped = weights.FOLDER,
 ) -> None:
     """Round the weights of a run to fp16, validate those, and publish them."""
     net, about = finished(run)

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import nn
 
 from modelguard import weights
@@ -17,6 +18,10 @@ from modelguard._files import atomic_write_bytes
 from modelguard.errors import InputError
 
 VALIDATION = "validation.jsonl"
+Name = Annotated[str | None, typer.Option(help="of the weights; by default the setting's")]
+Valid = Annotated[Path | None, typer.Option(help="folder of images; default: the shipped photos")]
+Licence = Annotated[str, typer.Option(help="what the card shall say of the training images' licence")]
+Shipped = Annotated[Path, typer.Option(help="folder for the weights and their card")]
 
 
 def main_process() -> bool:
