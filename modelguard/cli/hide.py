@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from modelguard.cli.sheet import Tile
 
 PREVIEW_HELP = "Draw the pictures side by side here (PNG)."
-RIIS_HELP = "`riis:NAME` (weights that ship with modelguard), or `riis:` and the path of a safetensors file."
+RIIS_HELP = (
+    "`riis:NAME` (weights that ship with modelguard: robust-1, or for PNG only clean-1 and, with up to five "
+    "secrets, clean-5), or `riis:` and the path of a safetensors file."
+)
 
 
 def hide(
