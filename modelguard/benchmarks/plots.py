@@ -67,6 +67,20 @@ def learning(figure: Any, cards: Sequence[Result]) -> None:
         below.legend(fontsize="x-small")
 
 
+def hiding(figure: Any, cards: Sequence[Result]) -> None:
+    """PSNR of containers and of revealed pictures on held-out images in the course of training."""
+    panels = figure.subplots(1, len(cards), sharey=True, squeeze=False)[0]
+    for axes, card in zip(panels, cards, strict=True):
+        steps = [row["step"] for row in card["curve"]]
+        axes.plot(steps, [row["container"] for row in card["curve"]], "--", label="container")
+        for case in ("clean", "sigma 10", "JPEG 80"):
+            axes.plot(steps, [row["secret"][case] for row in card["curve"]], label=f"secret, {case}")
+        axes.set_title(card["name"])
+        axes.set_xlabel("step")
+    panels[0].set_ylabel("PSNR, dB")
+    panels[0].legend(fontsize="x-small")
+
+
 def levels(figure: Any, results: Sequence[Result]) -> None:
     """Figure 9 of the RIIS paper: PSNR of revealed pictures by noise level and by JPEG quality."""
     panels = figure.subplots(1, 2, sharey=True)
@@ -101,6 +115,7 @@ FIGURES: dict[str, tuple[str, Callable[[Any, Sequence[Result]], None]]] = {
     "codecs": ("docs/results/codecs.json", codecs),
     "dbmark-unmarked": ("docs/results/dbmark-*.json", unmarked),
     "riis-levels": ("docs/results/riis-*.json", levels),
+    "riis-learning": ("riis-*", hiding),
     "ristn-learning": ("docs/results/ristn*.json", video),
     "dbmark-learning": ("dbmark-*", learning),
 }

@@ -24,6 +24,8 @@ CURVE = {"sigma 1": 30.0, "sigma 10": 28.0, "JPEG 40": 27.0, "JPEG 90": 28.5}
 LEVELS = {"results": {"codec": "r", "sets": {"Kodak": {"curve": {"secret": CURVE, "blind": CURVE}}}}}
 VIDEO = {"results": {"weights": "x4", "learning": [{"step": 1, "psnr": 28.0, "bicubic": 27.0}]}}
 CARD = {"name": "dbmark-c", "curve": [{"step": 1, "psnr": 20.0, "jpeg 50": 0.5}]}
+SECRET = {"clean": 30.0, "sigma 10": 25.0, "JPEG 80": 24.0}
+HIDING = {"name": "riis-r", "curve": [{"step": 1, "container": 31.0, "secret": SECRET}]}
 
 
 @pytest.fixture
@@ -45,6 +47,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     (results / "riis-r.json").write_text(json.dumps(LEVELS))
     (results / "ristn.json").write_text(json.dumps(VIDEO))
     (cards / "dbmark-c.json").write_text(json.dumps(CARD))
+    (cards / "riis-r.json").write_text(json.dumps(HIDING))
     plots.main(tmp_path)
     drawn = {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()}
     assert drawn.keys() == plots.FIGURES.keys()
@@ -54,6 +57,7 @@ def test_what_is_measured_is_drawn_the_same_each_time(tmp_path: Path, cards: Pat
     assert "c, random bits, 1,000 squares" in words["dbmark-unmarked"]
     assert "r, Kodak, guessed" in words["riis-levels"]
     assert "jpeg 50" in words["dbmark-learning"]
+    assert "secret, JPEG 80" in words["riis-learning"]
     assert "RISTN, x4" in words["ristn-learning"]
     plots.main(tmp_path)
     assert {path.stem: path.read_bytes() for path in (tmp_path / "docs" / "figures").iterdir()} == drawn
