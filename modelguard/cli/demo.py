@@ -51,9 +51,9 @@ def demo(
         from modelguard.cli.story import tell
         from modelguard.datasets import GaussianNoise, ImageSet
         from modelguard.schemes import TriggerKey
-        from modelguard.training.precision import resolve_precision
+        from modelguard.training import resolve_precision
 
-        if resolve_precision("auto", torch.device("cpu")) == "fp32":
+        if not torch.accelerator.is_available() and resolve_precision("auto", torch.device("cpu")) == "fp32":
             note("this processor does not multiply in bf16: expect some twenty minutes, not four")
         pictures = photos.load().images
         rest = tuple(picture for number, picture in enumerate(pictures) if number % 3 != 1)

@@ -238,7 +238,7 @@ class RIIS:
         if not 1 <= len(given) <= self.capacity:
             raise InputError(
                 f"secrets: {len(given)} pictures, but {self.name} carries 1 to {self.capacity}",
-                "hide fewer, or use weights that carry more, such as clean-5",
+                "hide fewer, or use weights that carry more: clean-5 carries five, the most there is",
             )
         colours = [_colour(one, f"secrets[{number}]", grey=True) for number, one in enumerate(given)]
         return [bicubic(one, size).clamp(0, 1) for one in colours]
