@@ -5,7 +5,8 @@
 
 It marks ground truth, as the paper does; `--host dncnn` or `--host median` marks that host's outputs instead.
 The paper's other rows: `--marks 10` for several logos in one pair, `--refine-steps 0` for no adversarial
-stage, `--extracting 0.1` for its lambda, `--logo-side 32` for small logos. Against overwriting, first train
+stage, `--extracting 0.1` for its lambda, `--logo-side 32` for small logos, `--thief cnet-32:l2` for a column
+of its Table 2, read before and after the adversarial stage. Against overwriting, first train
 `--marks 90 --refine-steps 0 --run runs/rival`, then give `--overwriter runs/rival/embedder.safetensors`;
 `--attacker` is the embedder of a thief who overwrites in the test. Ctrl-C and `--resume` lose nothing.
 A step of the initial stage costs about 1.3 s of a CPU core in bf16, and a quarter of it with `--side 64`.
@@ -13,6 +14,8 @@ A step of the initial stage costs about 1.3 s of a CPU core in bf16, and a quart
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,12 +29,14 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from modelguard import networks
+from modelguard.attacks import Surrogate
 from modelguard.benchmarks import logos, record
+from modelguard.benchmarks.surrogates import named
 from modelguard.datasets import GaussianNoise, ImagePairs, ImageSet, PairDraws, mixed_seed, to_uint8
 from modelguard.evidence import resolve_passphrase
 from modelguard.networks import UNet
 from modelguard.schemes import logo_training
-from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Host, answer
+from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Extractor, Host, answer
 from modelguard.schemes.logo_score import score
 from modelguard.schemes.logo_stages import Weights
 from modelguard.schemes.logo_training import LogoTraining, Trained
@@ -80,8 +85,16 @@ def middle(images: ImageSet, side: int) -> ImageSet:
 class Measure:
     """Scores and qualities of one trained pair on test photos, the middle square of each."""
 
-    def __init__(self, trained: Trained, photos: ImageSet, task: GaussianNoise, host: Host | None, side: int):
-        self.trained, self.task, self.host = trained, task, host
+    def __init__(
+        self,
+        trained: Trained,
+        before: Extractor | None,
+        photos: ImageSet,
+        task: GaussianNoise,
+        host: Host | None,
+        side: int,
+    ) -> None:
+        self.trained, self.before, self.task, self.host = trained, before, task, host
         logo = trained.embedder.logos
         self.wrong = logos.draw(WRONG, min(logo.shape[-2:]), logo.shape[1])
         self.whole, self.clean = photos, middle(photos, side)
@@ -102,14 +115,21 @@ class Measure:
 
     def add(self, case: str, images: ImageSet, like: ImageSet, clean: ImageSet, mark: int = 0) -> None:
         """Score `images`, which stand for those in `like`; `clean` are the photos behind them."""
-        scores = score(self.trained.extractor, self.trained.embedder, images, self.wrong, mark)
         psnr, ssim = compare(images, like)
         quality = {"psnr": psnr, "ssim": ssim, "psnr_to_photo": compare(images, clean)[0]}
-        for name, value in quality.items():  # infinite for equal images, which JSON cannot hold
-            quality[name] = value if value < float("inf") else None  # type: ignore[assignment]
-        self.rows.append({"case": case, "mark": mark, **asdict(scores), **quality})
+        # infinite for equal images, which JSON cannot hold
+        written = {name: value if value < float("inf") else None for name, value in quality.items()}
+        embedder = self.trained.embedder
+        scores = asdict(score(self.trained.extractor, embedder, images, self.wrong, mark))
+        earlier = None
+        if self.before is None:
+            scores["sr_c"] = None  # C is trained in the adversarial stage only
+        else:
+            whole = asdict(score(self.before, embedder, images, self.wrong, mark))
+            earlier = {name: whole[name] for name in ("nc", "centred_nc", "sr_nc", "sr_centred")}
+        self.rows.append({"case": case, "mark": mark, **scores, "before_refining": earlier, **written})
 
-    def run(self, innocent: nn.Module, attacker: Embedder | None) -> None:
+    def run(self, innocent: nn.Module, attacker: Embedder | None, thieves: Mapping[str, nn.Module]) -> None:
         """Measure every case."""
         embedder = self.trained.embedder
         for mark in range(len(embedder.logos)):
@@ -119,6 +139,8 @@ class Measure:
                 self.add("proxy surrogate", self.asked(proxy, self.inputs), marked, self.clean, mark)
             if attacker is not None:
                 self.add("overwritten", attacker.mark(marked), marked, self.clean, mark)
+            for thief, net in thieves.items() if mark == 0 else ():
+                self.add(thief, self.asked(net, self.inputs), marked, self.clean)
         self.add("inputs", self.inputs, self.inputs, self.clean)
         self.add("unmarked outputs", self.outputs, self.outputs, self.clean)
         self.add("innocent surrogate", self.asked(innocent, self.inputs), self.outputs, self.clean)
@@ -146,6 +168,48 @@ def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool)
         progress="innocent",
     )
     return net.eval()
+
+
+def unrefined(trained: Trained, run: Path) -> Extractor | None:
+    """Return R as it was before the adversarial stage; None if there was no such stage."""
+    if "adversarial" not in trained.results:
+        return None
+    kept, prefix = load_file(run / "initial" / "checkpoint.safetensors"), "model.reader."
+    before = deepcopy(trained.extractor)
+    before.net.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in kept.items() if name.startswith(prefix)}
+    )
+    return before
+
+
+def train_thieves(
+    names: Sequence[str], trained: Trained, run: Path, resume: bool, steps: int, side: int
+) -> dict[str, nn.Module]:
+    """Return networks that learnt the first logo's marked images, by what the tables call them."""
+    if not names:
+        return {}
+    kept = load_file(run / "pairs.safetensors")
+    marked = trained.embedder.mark(ImageSet(tuple(kept["targets"])))
+    pairs = ImagePairs(tuple(kept["inputs"]), marked.images)
+    thieves = {}
+    for name in names:
+        network, loss, augmentation, share = named(name)
+        attack = Surrogate(
+            network,
+            loss,
+            augmentation,
+            share,
+            steps=steps,
+            check_every=max(steps // 8, 1),
+            batch=8,
+            patch=side,
+            lr=1e-3,
+            progress=name,
+        )
+        folder = run / f"thief-{name.replace(':', '-')}"
+        folder.mkdir(exist_ok=True)
+        thieves[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
+    return thieves
 
 
 def keep(path: Path, trained: Trained, passphrase: str) -> None:
@@ -183,6 +247,10 @@ def main(
     precision: Annotated[Precision, typer.Option(help="of the arithmetic")] = "auto",
     overwriter: Annotated[Path | None, typer.Option(help="H that marks again in training")] = None,
     attacker: Annotated[Path | None, typer.Option(help="H that marks again in the test")] = None,
+    thief: Annotated[
+        list[str] | None, typer.Option(help="trained on marked images: NETWORK[:LOSS[:AUGMENTATION[:SHARE]]]")
+    ] = None,
+    thief_steps: Annotated[int, typer.Option(help="of each thief, with batches of 8")] = 2_000,
     seed: Annotated[int, typer.Option(help="of everything random, logos too")] = 0,
     name: Annotated[str, typer.Option(help="of the result: logo_barrier-NAME.json")] = "grey",
     out: record.Out = Path("docs/results"),
@@ -218,8 +286,9 @@ def main(
     )
     keep(run, trained, passphrase)
     innocent = train_innocent(config, channels, run, resume)
-    measure = Measure(trained, exams, task, model, side)
-    measure.run(innocent, None if attacker is None else Embedder.load(attacker))
+    thieves = train_thieves(thief or [], trained, run, resume, thief_steps, side)
+    measure = Measure(trained, unrefined(trained, run), exams, task, model, side)
+    measure.run(innocent, None if attacker is None else Embedder.load(attacker), thieves)
     content = {
         "config": asdict(config),
         "host": host,

@@ -77,11 +77,27 @@ def test_a_run_is_trained_measured_kept_and_resumed(folders: Path, monkeypatch: 
     extractor = Extractor.load(folders / "run" / "extractor.sealed", "secret words")
     assert embedder.pair == extractor.pair == first["pair"]
     kept = (folders / "run" / "embedder.safetensors").read_bytes()
-    bench.main(**options, resume=True, attacker=folders / "run" / "embedder.safetensors")
+    attacker = folders / "run" / "embedder.safetensors"
+    bench.main(**options, resume=True, attacker=attacker, thief=["cnet-2:l2"], thief_steps=1)
     again = json.loads(path.read_text())["results"]
-    assert [row for row in again["cases"] if row["case"] != "overwritten"] == first["cases"]
-    assert sum(row["case"] == "overwritten" for row in again["cases"]) == 2
+    added = ["overwritten", "cnet-2, l2"]
+    assert [row for row in again["cases"] if row["case"] not in added] == first["cases"]
+    assert [row["case"] for row in again["cases"] if row["case"] in added] == [*added, "overwritten"]
+    assert set(first["cases"][0]["before_refining"]) == {"nc", "centred_nc", "sr_nc", "sr_centred"}
     assert (folders / "run" / "embedder.safetensors").read_bytes() == kept
+
+
+def test_without_the_adversarial_stage_no_class_is_named(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELGUARD_PASSPHRASE", "secret words")
+    monkeypatch.setattr(bench, "LIGHT", Sizes(levels=2, width=4, extractor=4, discriminator=4))
+    train, tests, run = (folders / name for name in ("train", "tests", "run"))
+    bench.main(
+        train, tests, run, side=32, pairs=4, steps=2, proxy_steps=1, refine_steps=0, batch=2, out=folders
+    )
+    cases = json.loads((folders / "logo_barrier-grey.json").read_text())["results"]["cases"]
+    assert all(row["sr_c"] is None and row["before_refining"] is None for row in cases)
 
 
 def test_no_passphrase_is_an_error_before_the_hours_of_training(

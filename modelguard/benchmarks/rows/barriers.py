@@ -148,15 +148,22 @@ def logo_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         "SR NC",
         "SR centred",
         "SR C",
+        "SR NC before refining",
+        "paper: SR NC / SR C, debone; derain",
     )
     rows = []
     for one in results:
         run = one["benchmark"].partition("-")[2]
         for case in one["results"]["cases"]:
             label = f"{case['case']}, logo {case['mark']}" if case["mark"] else case["case"]
-            rates = (f"{100 * case[key]:.0f} %" for key in ("sr_nc", "sr_centred", "sr_c"))
+            before = (case["before_refining"] or {}).get("sr_nc")
+            rates = (
+                "" if rate is None else f"{100 * rate:.0f} %"
+                for rate in (*(case[key] for key in ("sr_nc", "sr_centred", "sr_c")), before)
+            )
             keys = ("nc", "blank_nc", "wrong_nc", "centred_nc", "wrong_centred_nc")
             digits = {"psnr": 2, "ssim": 3, "psnr_to_photo": 2}
             quality = ("" if case[key] is None else f"{case[key]:.{n}f}" for key, n in digits.items())
-            rows.append((run, label, *quality, *(f"{case[key]:.3f}" for key in keys), *rates))
+            numbers = (f"{case[key]:.3f}" for key in keys)
+            rows.append((run, label, *quality, *numbers, *rates, PAPER.get(_kind(case["case"]), "")))
     return header, rows
