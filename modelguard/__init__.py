@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelguard.errors import ModelGuardError
     from modelguard.evidence import Key, Owner, PublicKey, TimestampAuthority
     from modelguard.protecting import Protected, protect
-    from modelguard.schemes import Barrier, SelfWatermark, TriggerKey, WaveBarrier
+    from modelguard.schemes import Barrier, SelfWatermark, SymmetricBarrier, TriggerKey, WaveBarrier
     from modelguard.sharing import from_pretrained, push_to_hub, save_pretrained
     from modelguard.verifying import Verdict, verify
 
@@ -38,6 +38,7 @@ __all__ = [
     "Protected",
     "PublicKey",
     "SelfWatermark",
+    "SymmetricBarrier",
     "TimestampAuthority",
     "TriggerKey",
     "Verdict",
@@ -68,6 +69,7 @@ _WHERE = {
     "Protected": "protecting",
     "PublicKey": "evidence",
     "SelfWatermark": "schemes",
+    "SymmetricBarrier": "schemes",
     "TimestampAuthority": "evidence",
     "TriggerKey": "schemes",
     "Verdict": "verifying",

@@ -27,6 +27,7 @@ class SchemeName(StrEnum):
 
     trigger_key = "trigger-key"
     barrier = "barrier"
+    symmetric_barrier = "symmetric-barrier"
     wave_barrier = "wave-barrier"
     self_watermark = "self-watermark"
 
@@ -35,6 +36,7 @@ BEHIND = "serve this, and keep it: it holds the mark in the open"
 SHIP = {
     SchemeName.trigger_key: "ship this",
     SchemeName.barrier: BEHIND,
+    SchemeName.symmetric_barrier: BEHIND,
     SchemeName.wave_barrier: BEHIND,
     SchemeName.self_watermark: "ship this",
 }
@@ -55,8 +57,9 @@ def protect(
         typer.Option(
             help="trigger-key: trained into the model, read from secret textures; for a model that is given "
             "away. barrier: put behind it without training, read from any photo; networks that are trained "
-            "on its answers learn part of it; for a service you run. wave-barrier: turns and flips with "
-            "the photo, not made to be learnt. self-watermark: a barrier's mark, trained into the model."
+            "on its answers learn part of it; for a service you run. symmetric-barrier: the same for colour, "
+            "learnt from mirrored copies too. wave-barrier: turns and flips with the photo, not made to be "
+            "learnt. self-watermark: a barrier's mark, trained into the model."
         ),
     ] = SchemeName.trigger_key,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps; by default the scheme's.")] = None,
@@ -84,12 +87,13 @@ def protect(
     from modelguard.datasets import GaussianNoise
     from modelguard.evidence import resolve_passphrase
     from modelguard.protecting import protect as mark
-    from modelguard.schemes import Barrier, SelfWatermark, TriggerKey, WaveBarrier
+    from modelguard.schemes import Barrier, SelfWatermark, SymmetricBarrier, TriggerKey, WaveBarrier
 
     given = {key: value for key, value in (("steps", steps), ("leaves", leaves)) if value is not None}
     schemes: dict[SchemeName, Callable[..., Scheme]] = {
         SchemeName.trigger_key: TriggerKey,
         SchemeName.barrier: Barrier,
+        SchemeName.symmetric_barrier: SymmetricBarrier,
         SchemeName.wave_barrier: WaveBarrier,
         SchemeName.self_watermark: SelfWatermark,
     }

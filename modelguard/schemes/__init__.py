@@ -9,7 +9,7 @@ from torch import nn
 
 from modelguard.errors import EvidenceError, MalformedEvidenceError
 from modelguard.evidence import Registration
-from modelguard.schemes import keyed_cells, odd_filters, tone_carriers
+from modelguard.schemes import keyed_cells, odd_filters, symmetric_filters, tone_carriers
 from modelguard.schemes.barrier import Barrier, Filtered
 from modelguard.schemes.base import (
     AttachedScheme,
@@ -23,6 +23,7 @@ from modelguard.schemes.base import (
     probe,
 )
 from modelguard.schemes.self_watermark import SelfWatermark
+from modelguard.schemes.symmetric_barrier import Coloured, SymmetricBarrier
 from modelguard.schemes.trigger_key import TriggerKey
 from modelguard.schemes.wave_barrier import WaveBarrier, Waved
 
@@ -35,6 +36,7 @@ __all__ = [
     "Reader",
     "Scheme",
     "SelfWatermark",
+    "SymmetricBarrier",
     "TrainedScheme",
     "TriggerKey",
     "TriggerReader",
@@ -50,6 +52,7 @@ _READERS: dict[str, Reader] = {
     keyed_cells.CLIP_ID: keyed_cells,
     odd_filters.ID: odd_filters,
     odd_filters.INSIDE_ID: odd_filters,
+    symmetric_filters.ID: symmetric_filters,
     tone_carriers.ID: tone_carriers,
 }
 
@@ -91,6 +94,8 @@ def shell(model: nn.Module, scheme: Mapping[str, Any], leaves: int) -> nn.Module
     """
     if scheme["id"] == odd_filters.ID:
         return Filtered(model, int(scheme["scale"]))
+    if scheme["id"] == symmetric_filters.ID:
+        return Coloured(model, int(scheme["scale"]))
     if scheme["id"] == tone_carriers.ID:
         return Waved(model, int(scheme["channels"]), int(scheme["scale"]), leaves)
     return model

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
-from modelguard.schemes import odd_filters
+from modelguard.schemes import odd_filters, symmetric_filters
 from modelguard.schemes.base import Contract
+from modelguard.schemes.filter_fits import CUT
 from modelguard.schemes.planes import ONE, Integers
 
 HOST = "host."
@@ -72,11 +73,11 @@ class Barrier:
 
 def signed_carriers(key: Key) -> Integers:
     """Return the weight of each feature: the sum of all leaves' carriers, each with its secret sign."""
-    total = np.zeros(odd_filters.CELLS, np.int64)
+    bank = symmetric_filters if key.scheme["id"] == symmetric_filters.ID else odd_filters
+    total = np.zeros(bank.CELLS, np.int64)
     for index in range(key.leaves):
         secret_k, secret_b = key.leaf(index)
-        signs = odd_filters.bits(key.scheme, secret_b, key.salt)
-        total += signs * odd_filters.carriers(key.scheme, secret_k, key.salt)
+        total += bank.bits(key.scheme, secret_b, key.salt) * bank.carriers(key.scheme, secret_k, key.salt)
     return total
 
 
@@ -142,7 +143,7 @@ class Filtered(Barred):
         tone = shown.mean(1, keepdim=True)
         filters = self.filters.float() * (255 * ONE / 2**odd_filters.SHIFT)
         padded = F.pad(tone, [odd_filters.RADIUS] * 4, mode="replicate")
-        leaning = F.conv2d(padded, filters).clamp(-odd_filters.CUT, odd_filters.CUT)
+        leaning = F.conv2d(padded, filters).clamp(-CUT, CUT)
         parts = F.conv2d(leaning, self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
         if shown.shape[1] == 1:
             bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)

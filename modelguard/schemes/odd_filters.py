@@ -19,8 +19,9 @@ import numpy.typing as npt
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder
 from modelguard.schemes import photo_marks, planes
+from modelguard.schemes.filter_fits import changes, fits
 from modelguard.schemes.photo_marks import Public
-from modelguard.schemes.planes import ONE, REACH, Integers, Pixels, detail, in_size_of_query, mean
+from modelguard.schemes.planes import ONE, Integers, Pixels, in_size_of_query, mean
 
 ID, INSIDE_ID = "mg.odd-filters/1", "mg.odd-filters-inside/1"
 """Of models with a barrier behind them, and of those that have learnt it."""
@@ -38,8 +39,8 @@ DIRECTIONS = {1: ((1,),), 3: ((1, 1, 1), (1, 0, -1), (1, -2, 1))}
 """Of change, by the number of channels: of brightness, and of two differences of colours."""
 LENGTHS = {1: (256,), 3: (148, 181, 105)}
 """256 over the lengths of the directions."""
-CUT, FARTHEST = 96, 192
-"""Where the values of a filter, and brightness, are cut."""
+FARTHEST = 192
+"""Where brightness is cut."""
 SHIFT = 33
 """Bits by which the sums of a filter are made smaller."""
 BRIGHT, EXTREME = 112, 80
@@ -65,8 +66,6 @@ PHOTOS = 16
 """Asked unless said."""
 fitted = planes.fitted
 """How a photo is asked."""
-
-_ROWS = 16  # of pixels whose features are held at a time
 
 
 def public(*, channels: int, scale: int, levels: int = 15, inside: bool = False) -> dict[str, int | str]:
@@ -135,60 +134,16 @@ def decode_photo(
     photo_marks.check_session(scheme, secrets, query, response)
     shown = in_size_of_query(response, query.shape[:2], scale)
     tone = shown.sum(axis=2) // channels
-    seen = _changes(shown, ONE * query.astype(np.int64))
-    shared, overlap = _sums(tone, seen, CLASSES // len(seen))
-    power = int(np.trace(overlap)) // len(overlap)
-    noise = (seen * seen).sum(axis=(1, 2)) // tone.size + ONE**2
-    found = _fitted(shared, overlap, power) * (power // noise)[:, None]
+    seen = changes(shown, ONE * query.astype(np.int64), DIRECTIONS[channels], LENGTHS[channels])
+    found = fits(tone, seen, filters(), SHIFT, _classes(tone)[..., : CLASSES // len(seen)], STEPS)
     scores: Integers = carriers(scheme, secrets[0], salt) * found.reshape(-1)
     return scores
-
-
-def _changes(shown: Integers, asked: Integers) -> Integers:
-    """Return what each direction of colour changed by, fine structure only: (directions, H, W)."""
-    channels = shown.shape[2]
-    fine = np.stack([detail(shown[..., one]) - detail(asked[..., one]) for one in range(channels)])
-    found = np.tensordot(np.array(DIRECTIONS[channels]), fine, 1)
-    found = np.array(LENGTHS[channels])[:, None, None] * found >> 8
-    cut: Integers = np.clip(found, -REACH * ONE, REACH * ONE)
-    return cut
-
-
-def _sums(tone: Integers, seen: Integers, classes: int) -> tuple[Integers, Integers]:
-    """Return <E, features>, (directions, features), and <features, features> from every third pixel."""
-    flat = filters().reshape(len(FREQUENCIES), -1).T.astype(np.float64)
-    padded = np.pad(tone, RADIUS, mode="edge").astype(np.float64)
-    kinds, features = _classes(tone)[..., :classes], classes * len(FREQUENCIES)
-    shared, overlap = np.zeros((len(seen), features), np.int64), np.zeros((features, features), np.int64)
-    side = 2 * RADIUS + 1
-    for top in range(0, len(tone), _ROWS):
-        rows = padded[top : top + _ROWS + 2 * RADIUS]
-        near = np.lib.stride_tricks.sliding_window_view(rows, (side, side)).reshape(-1, side * side)
-        # floats below 2^53 add up exactly in any order, and are what fast matrix products are made for
-        leaning = np.clip((near @ flat).astype(np.int64) >> SHIFT, -CUT, CUT)
-        some = kinds[top : top + _ROWS].reshape(-1, classes, 1)
-        every = (some * leaning[:, None] >> 7).reshape(-1, features).astype(np.float64)
-        change = seen[:, top : top + _ROWS].reshape(len(seen), -1).astype(np.float64)
-        shared += (change @ every).astype(np.int64)
-        few = every.reshape(-1, tone.shape[1], features)[-top % 3 :: 3, ::3].reshape(-1, features)
-        overlap += 9 * (few.T @ few).astype(np.int64)
-    return shared, overlap
 
 
 def _classes(tone: Integers) -> Integers:
     """Return what each filter is multiplied with: (H, W, 3), in 1/128."""
     brightness = np.clip(2 * (mean(mean(tone, 2), 2) // ONE - BRIGHT), -FARTHEST, FARTHEST)
     return np.stack([np.full_like(tone, 128), brightness, (brightness * brightness >> 7) - EXTREME], axis=2)
-
-
-def _fitted(shared: Integers, overlap: Integers, power: int) -> Integers:
-    """Return the damped least-squares fit in 2^-16: a fixed number of Landweber's steps."""
-    damped = overlap + (power // 10 + ONE**2) * np.eye(len(overlap), dtype=np.int64)
-    step = int(np.abs(damped).sum(axis=1).max())
-    aim, found = shared << 16, np.zeros_like(shared)
-    for _ in range(STEPS):
-        found = found + (aim - found @ damped) // step
-    return found
 
 
 def _checked(scheme: Public) -> tuple[int, int]:

@@ -32,9 +32,9 @@ def channels_and_scale(scheme: Public, id: str) -> tuple[int, int]:
 
 
 def signs(label: str, secret: bytes, salt: bytes, count: int) -> npt.NDArray[np.int8]:
-    """Return `count` signs, -1 and +1, a multiple of eight, out of a secret stream."""
-    packed = np.frombuffer(stream(label, salt, secret, count // 8), np.uint8)
-    return (np.unpackbits(packed).astype(np.int8) * 2 - 1).astype(np.int8)
+    """Return `count` signs, -1 and +1, out of a secret stream."""
+    packed = np.frombuffer(stream(label, salt, secret, -(-count // 8)), np.uint8)
+    return (np.unpackbits(packed, count=count).astype(np.int8) * 2 - 1).astype(np.int8)
 
 
 def check_session(scheme: Public, secrets: Sequence[bytes], query: Pixels, response: Pixels) -> None:

@@ -319,71 +319,62 @@ def test_tone_carriers_by_hand(vector):
     assert x == vector["scores"]
 
 
-@pytest.mark.parametrize("vector", load("odd_filters")["vectors"], ids=["grey", "colour inside"])
-def test_odd_filters_by_hand(vector):
-    """Written from the format alone, in exact integers of numpy; the package sums floats."""
-    scheme, salt = vector["scheme"], bytes.fromhex(vector["salt"])
-    channels, scale, side = scheme["channels"], scheme["scale"], 64
+# --- filters: written from the format alone, in exact integers of numpy; the package sums floats ------------
 
-    def picture(label, side):
-        rough = -(-side // 4) + 2
-        drawn = hashlib.shake_256(label.encode()).digest(rough * rough * channels)
-        values = np.frombuffer(drawn, np.uint8).reshape(rough, rough, channels).astype(np.int64)
-        large = values.repeat(4, 0).repeat(4, 1)
-        return sum(large[y : y + side, x : x + side] for y in range(7) for x in range(7)) // 49
 
-    query = picture("photo", side)
-    answer = query.repeat(scale, 0).repeat(scale, 1) - picture("answer", side * scale) // 32
+def picture(label, side, channels):
+    rough = -(-side // 4) + 2
+    drawn = hashlib.shake_256(label.encode()).digest(rough * rough * channels)
+    values = np.frombuffer(drawn, np.uint8).reshape(rough, rough, channels).astype(np.int64)
+    large = values.repeat(4, 0).repeat(4, 1)
+    return sum(large[y : y + side, x : x + side] for y in range(7) for x in range(7)) // 49
 
-    def signs(label, secret):
-        data = shake(label, salt, bytes.fromhex(secret), 192 // 8)
-        return np.array([1 if byte >> n & 1 else -1 for byte in data for n in range(7, -1, -1)])
 
-    carriers = signs("W", vector["xK"])
-    assert carriers.tolist() == vector["carriers"]
-    assert signs("b", vector["xb"]).tolist() == vector["b"]
+def mean(plane, r):
+    for axis in (0, 1):
+        ends = [(r, r) if axis == one else (0, 0) for one in (0, 1)]
+        wide, side = np.pad(plane, ends, mode="edge"), plane.shape[axis]
+        plane = sum(np.take(wide, range(d, d + side), axis) for d in range(2 * r + 1))
+    return plane // (2 * r + 1) ** 2
 
-    def mean(plane, r):
-        for axis in (0, 1):
-            ends = [(r, r) if axis == one else (0, 0) for one in (0, 1)]
-            wide = np.pad(plane, ends, mode="edge")
-            plane = sum(np.take(wide, range(d, d + side), axis) for d in range(2 * r + 1))
-        return plane // (2 * r + 1) ** 2
 
-    def detail(plane):
-        return plane - mean(mean(plane, 3), 3)
+def detail(plane):
+    return plane - mean(mean(plane, 3), 3)
 
-    grid = answer.reshape(side, scale, side, scale, channels)
+
+def wave(turn):
+    return (turn % 128 * (128 - turn % 128) >> 5) * (1 if turn % 256 < 128 else -1)
+
+
+def signs(label, vector, secret, count):
+    data = shake(label, bytes.fromhex(vector["salt"]), bytes.fromhex(vector[secret]), -(-count // 8))
+    return np.array([1 if byte >> n & 1 else -1 for byte in data for n in range(7, -1, -1)])[:count]
+
+
+def changes_of(vector):
+    """Return the answer's tone and the fine structure of each of its channels beyond the photo's."""
+    channels, scale = vector["scheme"]["channels"], vector["scheme"]["scale"]
+    query = picture("photo", 64, channels)
+    answer = query.repeat(scale, 0).repeat(scale, 1) - picture("answer", 64 * scale, channels) // 32
+    grid = answer.reshape(64, scale, 64, scale, channels)
     shown = 16 * grid.sum((1, 3)) // scale**2
-    tone = shown.sum(2) // channels
     fine = [detail(shown[..., c]) - detail(16 * query[..., c]) for c in range(channels)]
-    if channels == 1:
-        changes = [fine[0].clip(-96, 96)]
-    else:
-        red, green, blue = fine
-        ways = ((148, red + green + blue), (181, red - blue), (105, red - 2 * green + blue))
-        changes = [(length * change >> 8).clip(-96, 96) for length, change in ways]
+    return shown.sum(2) // channels, fine
 
-    window = dict(enumerate([256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40]))
-    wide = np.pad(tone, 10, mode="edge")
-    filtered, numbers = [], []
-    for i, j in itertools.product(range(7), range(-6, 7)):
-        if (i, j) <= (0, 0) or i * i + j * j > 40:
-            continue
+
+def filtered(tone, filters):
+    r = len(filters[0]) // 2
+    wide, found = np.pad(tone, r, mode="edge"), []
+    for one in filters:
         total = 0
-        for y, x in itertools.product(range(-10, 11), repeat=2):
-            turn = 16 * (i * y + j * x) % 256
-            wave = (turn % 128 * (128 - turn % 128) >> 5) * (1 if turn < 128 else -1)
-            number = wave * window[abs(y)] * window[abs(x)] * math.isqrt(64 * (i * i + j * j))
-            numbers.append(number)
-            total = total + number * wide[10 + y : 10 + y + side, 10 + x : 10 + x + side]
-        filtered.append((total >> 33).clip(-96, 96))
-    packed = np.array(numbers).astype("<i8").tobytes()
-    assert sha256(packed).hex() == load("odd_filters")["filters"]
+        for y, x in itertools.product(range(2 * r + 1), repeat=2):
+            total = total + one[y][x] * wide[y : y + 64, x : x + 64]
+        found.append((total >> 33).clip(-96, 96))
+    return found
 
-    bright = (2 * (mean(mean(tone, 2), 2) // 16 - 112)).clip(-192, 192)
-    classes = (128, bright, (bright * bright >> 7) - 80) if channels == 1 else (128,)
-    features = np.stack([kind * one >> 7 for kind in classes for one in filtered])
+
+def scores_of(features, changes, steps):
+    features = np.stack(features)
     few = features[:, ::3, ::3].reshape(len(features), -1)
     overlap = 9 * few @ few.T
     power = int(np.trace(overlap)) // len(features)
@@ -391,7 +382,70 @@ def test_odd_filters_by_hand(vector):
     scores = []
     for change in changes:
         shared, found = features.reshape(len(features), -1) @ change.reshape(-1), 0 * overlap[0]
-        for _ in range(100):
+        for _ in range(steps):
             found = found + ((shared << 16) - damped @ found) // int(abs(damped).sum(1).max())
         scores += (found * (power // (int((change * change).sum()) // change.size + 256))).tolist()
-    assert (carriers * scores).tolist() == vector["scores"]
+    return scores
+
+
+def digest(filters):
+    return sha256(np.array(filters).astype("<i8").tobytes()).hex()
+
+
+@pytest.mark.parametrize("vector", load("odd_filters")["vectors"], ids=["grey", "colour inside"])
+def test_odd_filters_by_hand(vector):
+    carriers = signs("W", vector, "xK", 192)
+    assert carriers.tolist() == vector["carriers"]
+    assert signs("b", vector, "xb", 192).tolist() == vector["b"]
+    tone, fine = changes_of(vector)
+    if grey := len(fine) == 1:
+        changes = [fine[0].clip(-96, 96)]
+    else:
+        red, green, blue = fine
+        ways = ((148, red + green + blue), (181, red - blue), (105, red - 2 * green + blue))
+        changes = [(length * change >> 8).clip(-96, 96) for length, change in ways]
+    g = [256, 251, 238, 217, 190, 161, 131, 103, 78, 57, 40]
+    axis = range(-10, 11)
+    filters = [
+        [
+            [
+                wave(16 * (i * y + j * x)) * g[abs(y)] * g[abs(x)] * math.isqrt(64 * (i * i + j * j))
+                for x in axis
+            ]
+            for y in axis
+        ]
+        for i, j in itertools.product(range(7), range(-6, 7))
+        if (i, j) > (0, 0) and i * i + j * j <= 40
+    ]
+    assert digest(filters) == load("odd_filters")["filters"]
+    bright = (2 * (mean(mean(tone, 2), 2) // 16 - 112)).clip(-192, 192)
+    classes = (128, bright, (bright * bright >> 7) - 80) if grey else (128,)
+    features = [kind * one >> 7 for kind in classes for one in filtered(tone, filters)]
+    assert (carriers * scores_of(features, changes, 100)).tolist() == vector["scores"]
+
+
+@pytest.mark.parametrize("vector", load("symmetric_filters")["vectors"], ids=["as large", "twice as large"])
+def test_symmetric_filters_by_hand(vector):
+    carriers = signs("W", vector, "xK", 102)
+    assert carriers.tolist() == vector["carriers"]
+    assert signs("b", vector, "xb", 102).tolist() == vector["b"]
+    tone, (red, green, blue) = changes_of(vector)
+    ways = ((181, red - blue), (105, red - 2 * green + blue))
+    changes = [(length * change >> 8).clip(-96, 96) for length, change in ways]
+    g, axis = [256, 245, 215, 173, 128, 87, 54], range(-6, 7)
+    pairs = [(i, j) for i in range(6) for j in range(i + 1) if 2 <= i * i + j * j <= 34]
+    gains = [16, 27, 19, 41, 50, 42, 43, 89, 75, 70, 88, 89, 185, 116, 114, 163, 191]
+    window, filters = np.array([[g[abs(y)] * g[abs(x)] for x in axis] for y in axis]), []
+    for (i, j), gain in zip(pairs, gains, strict=True):
+        images = {(i, j), (j, i)} | ({(i, -j), (j, -i)} if j else set())
+        shape = [[sum(wave(22 * (a * y + b * x) + 64) for a, b in images) for x in axis] for y in axis]
+        shape = shape * window
+        shape = shape - window * int(shape.sum()) // int(window.sum())
+        shape[6, 6] -= shape.sum()
+        filters.append(gain * shape)
+    assert digest(filters) == load("symmetric_filters")["filters"]
+    bright = (2 * (mean(mean(tone, 2), 2) // 16 - 112)).clip(-192, 192)
+    contrast = mean(abs(tone - mean(tone, 2)), 2)
+    rough = 256 * (contrast - 320) // (contrast + 320)
+    features = [kind * one >> 7 for kind in (128, bright, rough) for one in filtered(tone, filters)]
+    assert (carriers * scores_of(features, changes, 1000)).tolist() == vector["scores"]

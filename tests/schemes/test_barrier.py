@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from photo_reading import Soften, agreement
+from torch import nn
 
 from modelguard import photos
 from modelguard.benchmarks.parity import deploy
@@ -14,21 +15,11 @@ from modelguard.datasets import to_uint8
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.networks import VDSR, DnCNN, Upscaled
-from modelguard.schemes import Barrier, Contract, PhotoReader, WaveBarrier, read, shell
+from modelguard.schemes import Barrier, Contract, WaveBarrier, shell
 from modelguard.schemes.barrier import Barred, Filtered
 from modelguard.schemes.wave_barrier import Waved
-from modelguard.statistics import sign_test
 from modelguard.suspects import as_suspect
 from modelguard.weights import dump_state, load_state
-
-
-class Soften(nn.Module):
-    """An algorithm without parameters: a 3 x 3 mean, mixed with the image."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        padded = nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-        return 0.7 * image + 0.3 * nn.functional.avg_pool2d(padded, 3, 1)
-
 
 Kind = type[Barrier] | type[WaveBarrier]
 both = pytest.mark.parametrize("kind", [Barrier, WaveBarrier])
@@ -41,14 +32,6 @@ def barred(
     public = scheme.public(Contract(channels, scale))
     key = Key.create(owner, public, scheme.leaves, decoder=scheme.decoder, log2_n=1)
     return scheme.attach(host, key), key
-
-
-def agreement(key: Key, query: np.ndarray[Any, Any], answer: np.ndarray[Any, Any]) -> Any:
-    pairs, reader = [key.leaf(index) for index in range(int(key.scheme["perSession"]))], read(key.scheme)
-    assert isinstance(reader, PhotoReader)
-    scores = reader.decode_photo(key.scheme, [x for x, _ in pairs], key.salt, query, answer)
-    signs = [reader.bits(key.scheme, x, key.salt) for _, x in pairs]
-    return sign_test(np.concatenate(signs), scores)
 
 
 def asked(model: nn.Module, number: int, channels: int) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from PIL import Image, ImageFilter
 
 from modelguard.errors import InputError
 from modelguard.schemes import odd_filters, read
+from modelguard.schemes.filter_fits import sums
 from modelguard.statistics import sign_test
 
 
@@ -70,7 +71,8 @@ def test_the_largest_photo_stays_in_bounds() -> None:
     leaning = np.roll(answer[..., 0].astype(np.int64), 1, axis=1) - np.roll(
         answer[..., 0].astype(np.int64), -1, axis=1
     )
-    shared, overlap = odd_filters._sums(16 * answer[..., 0].astype(np.int64), 96 * np.sign(leaning)[None], 3)
+    tone, bank = 16 * answer[..., 0].astype(np.int64), (odd_filters.filters(), odd_filters.SHIFT)
+    shared, overlap = sums(tone, 96 * np.sign(leaning)[None], *bank, odd_filters._classes(tone))
     assert abs(scores).max() < 2**55
     assert 2**20 < int(abs(shared).max()) < 2**44
     assert abs(overlap).sum(axis=1).max() < 2**45

@@ -15,7 +15,7 @@ import numpy as np
 from modelguard.evidence import Session, SuspectInfo, dsse, merkle, prf, records
 from modelguard.evidence.blobs import array_digest
 from modelguard.evidence.transcript import chain
-from modelguard.schemes import keyed_cells, odd_filters, planes, tone_carriers
+from modelguard.schemes import keyed_cells, odd_filters, planes, symmetric_filters, tone_carriers
 from modelguard.statistics import sign_test, upper_tail
 
 HERE = Path(__file__).parent
@@ -188,9 +188,24 @@ def tones() -> dict[str, Any]:
 
 def odd() -> dict[str, Any]:
     """Carriers and b of odd filters, and the scores of a small answer to a photo that everybody can make."""
+    parameters = [(1, 1, False), (3, 2, True)]
+    return _filters(
+        odd_filters,
+        [odd_filters.public(channels=c, scale=s, inside=inside) for c, s, inside in parameters],
+    )
+
+
+def symmetric() -> dict[str, Any]:
+    """The same of symmetric filters, of two scales."""
+    return _filters(
+        symmetric_filters, [symmetric_filters.public(channels=3, scale=scale) for scale in (1, 2)]
+    )
+
+
+def _filters(reader: Any, schemes: list[dict[str, int | str]]) -> dict[str, Any]:
     vectors = []
-    for channels, scale, inside in ((1, 1, False), (3, 2, True)):
-        scheme = odd_filters.public(channels=channels, scale=scale, inside=inside)
+    for scheme in schemes:
+        channels, scale = int(scheme["channels"]), int(scheme["scale"])
         x_k, x_b = prf.leaf_secrets(MASTER, 0)
         side = planes.SMALLEST
         query = _picture("photo", side, channels)
@@ -201,16 +216,16 @@ def odd() -> dict[str, Any]:
                 "salt": SALT.hex(),
                 "xK": x_k.hex(),
                 "xb": x_b.hex(),
-                "carriers": odd_filters.carriers(scheme, x_k, SALT).tolist(),
-                "b": odd_filters.bits(scheme, x_b, SALT).tolist(),
+                "carriers": reader.carriers(scheme, x_k, SALT).tolist(),
+                "b": reader.bits(scheme, x_b, SALT).tolist(),
                 "query": array_digest(query),
                 "answer": array_digest(answer),
-                "scores": odd_filters.decode_photo(scheme, [x_k], SALT, query, answer).tolist(),
+                "scores": reader.decode_photo(scheme, [x_k], SALT, query, answer).tolist(),
             }
         )
     return {
-        "decoder": odd_filters.DECODER._asdict(),
-        "filters": _digest(odd_filters.filters()),
+        "decoder": reader.DECODER._asdict(),
+        "filters": _digest(reader.filters()),
         "vectors": vectors,
     }
 
@@ -237,6 +252,7 @@ MADE = {
     "keyed_cells": cells,
     "tone_carriers": tones,
     "odd_filters": odd,
+    "symmetric_filters": symmetric,
 }
 
 
