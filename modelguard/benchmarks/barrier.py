@@ -22,7 +22,7 @@ from modelguard.distortions import Blur, Jpeg, Noise, Resize
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.networks import dncnn, evaluating
-from modelguard.schemes import Barrier, Contract, PhotoReader, Scheme, WaveBarrier, read
+from modelguard.schemes import Barrier, Contract, PhotoReader, Scheme, SymmetricBarrier, WaveBarrier, read
 from modelguard.statistics import Multiplicity, SignTest, clopper_pearson, sign_test
 from modelguard.suspects.base import Pixels
 
@@ -40,7 +40,12 @@ CHANNELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-SCHEMES: dict[str, Barrier | WaveBarrier] = {"filters": Barrier(), "waves": WaveBarrier()}
+Behind = Barrier | SymmetricBarrier | WaveBarrier
+SCHEMES: dict[str, Behind] = {
+    "filters": Barrier(),
+    "symmetric": SymmetricBarrier(),
+    "waves": WaveBarrier(),
+}
 
 
 class Median(nn.Module):
@@ -57,6 +62,11 @@ def centre(image: Tensor, side: int) -> Tensor:
     """Return the square of `side` pixels in the middle of (C, H, W)."""
     top, left = ((extent - side) // 2 for extent in image.shape[1:])
     return image[:, top : top + side, left : left + side]
+
+
+def channels_of(scheme: Behind) -> int:
+    """Return the fewest channels it marks."""
+    return 3 if isinstance(scheme, SymmetricBarrier) else 1
 
 
 def crops(folder: Path, channels: int, count: int) -> list[Tensor]:
@@ -123,9 +133,7 @@ def readings(key: Key, found: Sequence[np.ndarray[Any, np.dtype[np.int64]]]) -> 
         }
 
 
-def measure(
-    scheme: Barrier | WaveBarrier, name: str, host: nn.Module, photos: list[Tensor], owner: Owner
-) -> dict[str, Any]:
+def measure(scheme: Behind, name: str, host: nn.Module, photos: list[Tensor], owner: Owner) -> dict[str, Any]:
     """Return one host's fidelity, transport and innocents.
 
     Args:
@@ -173,9 +181,7 @@ def measure(
     }
 
 
-def null(
-    scheme: Barrier | WaveBarrier, host: nn.Module, photos: list[Tensor], owner: Owner, keys: int
-) -> dict[str, Any]:
+def null(scheme: Behind, host: nn.Module, photos: list[Tensor], owner: Owner, keys: int) -> dict[str, Any]:
     """Return how often fresh keys are rejected on an unmarked host, one photo each."""
     with evaluating(host):
         answers = [host(photo[None])[0] for photo in photos]
@@ -191,10 +197,12 @@ def null(
     return {"keys": keys, **levels, "lowest_p": min(found)}
 
 
-def cost(scheme: Barrier | WaveBarrier, owner: Owner, runs: int) -> dict[str, Any]:
+def cost(scheme: Behind, owner: Owner, runs: int) -> dict[str, Any]:
     """Return seconds of DnCNN and of the barrier behind it at 256 x 256, medians of interleaved runs."""
-    host, image = dncnn(pretrained="denoise-25"), torch.rand(1, 1, SIDE, SIDE)
-    model = scheme.attach(nn.Identity(), fresh_key(owner, scheme, 1))
+    channels = channels_of(scheme)
+    host = hosts.load("dncnn" if channels == 1 else "dncnn-colour").model
+    image = torch.rand(1, channels, SIDE, SIDE)
+    model = scheme.attach(nn.Identity(), fresh_key(owner, scheme, channels))
     seconds: dict[str, list[float]] = {"host": [], "barrier": []}
     with evaluating(host):
         for _ in range(runs + 1):
@@ -204,7 +212,8 @@ def cost(scheme: Barrier | WaveBarrier, owner: Owner, runs: int) -> dict[str, An
                 seconds[name].append(time.process_time() - began)
     took = {name: round(statistics.median(values[1:]), 4) for name, values in seconds.items()}
     share = round(took["barrier"] / took["host"], 4)
-    return {"host": "DnCNN", "host_seconds": took["host"], "barrier_seconds": took["barrier"], "share": share}
+    name = "DnCNN" if channels == 1 else "DnCNN by colour"
+    return {"host": name, "host_seconds": took["host"], "barrier_seconds": took["barrier"], "share": share}
 
 
 def main(
@@ -222,16 +231,17 @@ def main(
     how, owner = SCHEMES[scheme], Owner("Benchmark", Ed25519PrivateKey.generate())
     grey, colour = (crops(tests / sets, channels, count) for channels in (1, 3))
     denoiser = dncnn(pretrained="denoise-25")
-    bits = test_of(key := fresh_key(owner, how, 1), [scores(key, grey[0], grey[0])]).bits
+    fewest = grey if channels_of(how) == 1 else colour
+    bits = test_of(key := fresh_key(owner, how, len(fewest[0])), [scores(key, *fewest[:1] * 2)]).bits
     result = {
         "carriers": scheme,
         "set": sets,
         "hosts": [
-            measure(how, "DnCNN, grey", denoiser, grey, owner),
+            *([measure(how, "DnCNN, grey", denoiser, grey, owner)] if fewest is grey else []),
             measure(how, "DnCNN by colour", hosts.ByChannel(denoiser), colour, owner),
             measure(how, "median filter, colour", Median(), colour, owner),
         ],
-        "null": null(how, Median(), [one[:, :128, :128] for one in grey[:8]], owner, keys),
+        "null": null(how, Median(), [one[:, :128, :128] for one in fewest[:8]], owner, keys),
         "cost": cost(how, owner, 5),
     }
     record.write(

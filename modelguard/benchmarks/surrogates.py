@@ -24,8 +24,9 @@ from modelguard.attacks.surrogate_report import finite, mean_psnr, retained
 from modelguard.benchmarks import hosts, record
 from modelguard.benchmarks.barrier import centre, crops, fresh_key, scores, test_of
 from modelguard.datasets import ImageSet, to_uint8, write_image
+from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
-from modelguard.schemes import Barrier, SelfWatermark
+from modelguard.schemes import Barrier, SelfWatermark, SymmetricBarrier
 
 COUNTS = (1, 4, 16, 64)
 
@@ -116,6 +117,7 @@ def main(
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
     asked: Annotated[str, typer.Option(help="test set they are from")] = "Kodak24",
     inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
+    symmetric: Annotated[bool, typer.Option(help="SymmetricBarrier, for dncnn-colour")] = False,
     embed_steps: Annotated[int, typer.Option(help="of SelfWatermark")] = SelfWatermark.steps,
     pictures: Annotated[Path | None, typer.Option(help="folder for a picture of each thief's mark")] = None,
     tag: Annotated[str, typer.Option(help="added to the name of the result")] = "",
@@ -124,7 +126,13 @@ def main(
     """Mark a host, train thieves on its answers to noisy pictures, and read the mark."""
     hosts.reproducible()
     source = hosts.load(host)
-    scheme = SelfWatermark(steps=embed_steps) if inside else Barrier()
+    if inside and symmetric:
+        raise InputError("inside, symmetric: no scheme is both", "give one of them")
+    scheme: Barrier | SelfWatermark | SymmetricBarrier = Barrier()
+    if inside:
+        scheme = SelfWatermark(steps=embed_steps)
+    elif symmetric:
+        scheme = SymmetricBarrier()
     key = fresh_key(
         Owner("Benchmark", Ed25519PrivateKey.generate()), scheme, source.channels, source.border or 1
     )
@@ -149,7 +157,8 @@ def main(
         )
         task = source.psnr(model, tests, source.sets[0])
         rows["cells"].append(exam.grade(name, model, taken, task, shown))
-        record.write(f"surrogates-{host}{'-inside' * inside}{tag}", out, rows, seed=0, notes=notes)
+        kind = "-inside" * inside + "-symmetric" * symmetric
+        record.write(f"surrogates-{host}{kind}{tag}", out, rows, seed=0, notes=notes)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)
