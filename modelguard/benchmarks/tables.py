@@ -54,6 +54,7 @@ TABLES = {
     "barrier": Table("barrier-*.json", barriers.barrier, "barrier"),
     "barrier-cost": Table("barrier-*.json", barriers.barrier_cost, "barrier"),
     "forging": Table("forging.json", barriers.forging, "forging"),
+    "spread-spectrum": Table("spread_spectrum.json", barriers.spread_spectrum, "spread_spectrum"),
     "surrogates": Table("surrogates*.json", barriers.surrogates, "surrogates"),
     "hosts": Table("hosts*.json", trigger_key.hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", trigger_key.summary, "trigger_key"),

@@ -156,7 +156,8 @@ def _checked(scheme: Public) -> int:
     channels, scale = photo_marks.channels_and_scale(scheme, ID)
     if channels != 3:
         raise InputError(
-            f"scheme: {channels} channels, not 3; the mark is in the colours", "use Barrier() for grey images"
+            f"scheme: {channels} channels, not 3; the mark is in the colours",
+            "use Barrier() for grey images, or give colour ones as an ImageSet",
         )
     if scheme["perSession"] != 1:
         raise InputError(

@@ -124,6 +124,41 @@ def forging(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     return header, rows
 
 
+def spread_spectrum(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What thieves carry of an additive pattern: Table 3 of Zhang et al."""
+    header = (
+        "answers",
+        "steps",
+        "photos, dB",
+        "to the host, dB",
+        "kept of the mark",
+        "bits right",
+        "NC",
+        "SR NC",
+        "paper: SR NC",
+    )
+    paper = {"cnet": "0 %", "res9": "0 %", "res16": "0 %", "unet": "100 %"}
+    rows: list[Row] = []
+    for cell in (cell for one in results for cell in one["results"]["cells"]):
+        near = "" if cell["to_host"] is None else f"{cell['to_host']:.2f}"
+        measured = f"{cell['retained']:.2f}", f"{cell['agree']:.1%}", f"{cell['nc']:.3f}"
+        steps = f"{cell['steps']:,}" if cell["steps"] else ""
+        network, loss = _kind(cell["thief"])
+        theirs = paper.get(network, "") if loss == "l2" else ""
+        rows.append(
+            (
+                cell["thief"],
+                steps,
+                f"{cell['psnr_to_photo']:.2f}",
+                near,
+                *measured,
+                f"{cell['sr_nc']:.0%}",
+                theirs,
+            )
+        )
+    return header, rows
+
+
 def sessions(read: list[Result]) -> list[str]:
     """Return what sessions of some photos show: median agreement, adjusted p, and matches."""
     return [
