@@ -16,11 +16,11 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from modelguard.attacks import Loot, Surrogate
+from modelguard.attacks import Loot
 from modelguard.attacks.stolen_pairs import answers, questioned
 from modelguard.attacks.surrogate_report import finite, mean_psnr, retained
 from modelguard.benchmarks import hosts, record
-from modelguard.benchmarks.surrogates import centres, named
+from modelguard.benchmarks.surrogates import attack_of, centres
 from modelguard.datasets import ImageSet
 from modelguard.schemes.logo_score import THRESHOLD
 from modelguard.statistics import ncc
@@ -105,19 +105,7 @@ def main(
     note("the unmarked host", plain, 0)
     pairs = None
     for name in thief or ["cnet-32:l2", "unet-16:l2"]:
-        network, loss, augmentation, share = named(name)
-        attack = Surrogate(
-            network,
-            loss,
-            augmentation,
-            share,
-            steps=steps,
-            check_every=max(steps // 8, 1),
-            batch=8,
-            patch=side,
-            lr=1e-3,
-            progress=name,
-        )
+        attack = attack_of(name, steps, side)
         pairs = pairs or attack.gather(marked, loot)
         stolen = attack.train(pairs)
         note(", ".join(name.split(":")), answers(stolen.model, inputs), stolen.best_step)

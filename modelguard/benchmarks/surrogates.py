@@ -89,6 +89,26 @@ def named(name: str) -> tuple[str, str, str, float]:
     return network, loss, augmentation, float(share)
 
 
+def attack_of(
+    name: str, steps: int, patch: int, batch: int = 8, lr: float = 1e-3, seed: int = 0
+) -> Surrogate:
+    """Return the attack of a thief named as in `named`; he looks eight times how good he is."""
+    network, loss, augmentation, share = named(name)
+    return Surrogate(
+        network,
+        loss,
+        augmentation,
+        share,
+        steps=steps,
+        check_every=max(steps // 8, 1),
+        batch=batch,
+        patch=patch,
+        lr=lr,
+        seed=seed,
+        progress=name,
+    )
+
+
 def centres(images: ImageSet, side: int, count: int) -> ImageSet:
     """Return the centres of `count` images, spread over the set."""
     count = min(count, len(images))
@@ -128,7 +148,7 @@ def main(
     source = hosts.load(host)
     if inside and symmetric:
         raise InputError("inside, symmetric: no scheme is both", "give one of them")
-    scheme: Barrier | SelfWatermark | SymmetricBarrier = Barrier()
+    scheme: Barrier | SelfWatermark = Barrier()
     if inside:
         scheme = SelfWatermark(steps=embed_steps)
     elif symmetric:
@@ -167,21 +187,8 @@ def main(
     for guilty, names in ((True, thieves), (False, innocents)):
         pairs = None
         for seed, name in enumerate(names):
-            network, loss, augmentation, share = named(name)
             taken = steps if guilty else innocent_steps or steps
-            attack = Surrogate(
-                network,
-                loss,
-                augmentation,
-                share,
-                steps=taken,
-                check_every=max(taken // 8, 1),
-                batch=batch,
-                patch=patch,
-                lr=lr,
-                seed=0 if guilty else seed,
-                progress=name,
-            )
+            attack = attack_of(name, taken, patch, batch, lr, 0 if guilty else seed)
             pairs = pairs or attack.gather(marked if guilty else source.model, loot)
             torch.manual_seed(0)
             stolen = attack.train(pairs)

@@ -29,9 +29,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from modelguard import networks
-from modelguard.attacks import Surrogate
 from modelguard.benchmarks import logos, record
-from modelguard.benchmarks.surrogates import named
+from modelguard.benchmarks.surrogates import attack_of
 from modelguard.datasets import GaussianNoise, ImagePairs, ImageSet, PairDraws, mixed_seed, to_uint8
 from modelguard.evidence import resolve_passphrase
 from modelguard.networks import UNet
@@ -193,19 +192,7 @@ def train_thieves(
     pairs = ImagePairs(tuple(kept["inputs"]), marked.images)
     thieves = {}
     for name in names:
-        network, loss, augmentation, share = named(name)
-        attack = Surrogate(
-            network,
-            loss,
-            augmentation,
-            share,
-            steps=steps,
-            check_every=max(steps // 8, 1),
-            batch=8,
-            patch=side,
-            lr=1e-3,
-            progress=name,
-        )
+        attack = attack_of(name, steps, side)
         folder = run / f"thief-{name.replace(':', '-')}"
         folder.mkdir(exist_ok=True)
         thieves[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model

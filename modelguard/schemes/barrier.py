@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
-from modelguard.schemes import odd_filters, symmetric_filters
+from modelguard.schemes import odd_filters
 from modelguard.schemes.base import Contract
 from modelguard.schemes.filter_fits import CUT
 from modelguard.schemes.planes import ONE, Integers
@@ -65,15 +66,22 @@ class Barrier:
 
     def attach(self, host: nn.Module, key: Key) -> Filtered:
         """Return `host` behind a barrier of this key, on its device."""
-        barred = Filtered(host, int(key.scheme["scale"]))
-        barred.weights += torch.from_numpy(signed_carriers(key)).to(barred.weights)
+        barred = self._behind(host, int(key.scheme["scale"]))
+        barred.weights += torch.from_numpy(signed_carriers(key, barred.bank)).to(barred.weights)
         barred.amplitude.fill_(self.amplitude / math.sqrt(key.leaves))
         return barred.train(host.training)
 
+    def _behind(self, host: nn.Module, scale: int) -> Filtered:
+        return Filtered(host, scale)
 
-def signed_carriers(key: Key) -> Integers:
-    """Return the weight of each feature: the sum of all leaves' carriers, each with its secret sign."""
-    bank = symmetric_filters if key.scheme["id"] == symmetric_filters.ID else odd_filters
+
+def signed_carriers(key: Key, bank: ModuleType = odd_filters) -> Integers:
+    """Return the weight of each feature: the sum of all leaves' carriers, each with its secret sign.
+
+    Args:
+        key: of the barrier.
+        bank: reader of its filters.
+    """
     total = np.zeros(bank.CELLS, np.int64)
     for index in range(key.leaves):
         secret_k, secret_b = key.leaf(index)
@@ -125,6 +133,7 @@ class Barred(nn.Module):
 class Filtered(Barred):
     """A host and the sum of a key's odd filters behind it; see `odd_filters`."""
 
+    bank: ClassVar[ModuleType] = odd_filters
     weights: Tensor
     filters: Tensor
     directions: Tensor
@@ -132,22 +141,23 @@ class Filtered(Barred):
     def __init__(self, host: nn.Module, scale: int) -> None:
         super().__init__(host, scale)
         device = device_of(host)
-        self.register_buffer("weights", torch.zeros(odd_filters.CELLS, dtype=torch.int16, device=device))
-        filters = torch.from_numpy(odd_filters.filters())[:, None].to(device)
+        self.register_buffer("weights", torch.zeros(self.bank.CELLS, dtype=torch.int16, device=device))
+        filters = torch.from_numpy(self.bank.filters())[:, None].to(device)
         self.register_buffer("filters", filters, persistent=False)
-        directions = torch.tensor(odd_filters.DIRECTIONS[3], device=device)
+        directions = torch.tensor(self.bank.COLOURS, device=device)
         self.register_buffer("directions", directions, persistent=False)
+
+    def filtered(self, tone: Tensor) -> Tensor:
+        """Return what each filter makes of brightness (B, 1, H, W) in [0, 1], cut: (B, filters, H, W)."""
+        filters = self.filters.float() * (255 * ONE / 2**self.bank.SHIFT)
+        return F.conv2d(F.pad(tone, [self.bank.RADIUS] * 4, mode="replicate"), filters).clamp(-CUT, CUT)
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added: (B, C, H, W) for (B, C, H, W) in [0, 1]."""
         tone = shown.mean(1, keepdim=True)
-        filters = self.filters.float() * (255 * ONE / 2**odd_filters.SHIFT)
-        padded = F.pad(tone, [odd_filters.RADIUS] * 4, mode="replicate")
-        leaning = F.conv2d(padded, filters).clamp(-CUT, CUT)
-        parts = F.conv2d(leaning, self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
+        parts = F.conv2d(self.filtered(tone), self.weights.float().view(odd_filters.CLASSES, -1, 1, 1))
         if shown.shape[1] == 1:
-            bright = 2 * (box(box(tone, 2), 2) * 255 - odd_filters.BRIGHT)
-            bright = bright.clamp(-odd_filters.FARTHEST, odd_filters.FARTHEST) / 128
+            bright = brightness(tone, odd_filters.BRIGHT, odd_filters.FARTHEST)
             classes = torch.cat([torch.ones_like(bright), bright, bright**2 - odd_filters.EXTREME / 128], 1)
             total = (parts * classes).sum(1, keepdim=True) / math.sqrt(odd_filters.CLASSES)
         else:  # each part in a direction of its own
@@ -155,6 +165,11 @@ class Filtered(Barred):
             total = COLOURED * torch.einsum("bdhw,dc->bchw", parts, directions)
         total = total / (SPREAD * math.sqrt(len(odd_filters.FREQUENCIES)))
         return (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255
+
+
+def brightness(tone: Tensor, middle: int, farthest: int) -> Tensor:
+    """Return how bright it is around each pixel, 0 for `middle` and cut at `farthest` / 128."""
+    return (2 * (box(box(tone, 2), 2) * 255 - middle)).clamp(-farthest, farthest) / 128
 
 
 def box(plane: Tensor, radius: int) -> Tensor:

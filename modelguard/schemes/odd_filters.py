@@ -37,6 +37,7 @@ CELLS = CLASSES * len(FREQUENCIES)
 """Bits of a leaf: each is the sign of a filter, in one class of pixels (grey) or one direction (colour)."""
 DIRECTIONS = {1: ((1,),), 3: ((1, 1, 1), (1, 0, -1), (1, -2, 1))}
 """Of change, by the number of channels: of brightness, and of two differences of colours."""
+COLOURS = DIRECTIONS[3]
 LENGTHS = {1: (256,), 3: (148, 181, 105)}
 """256 over the lengths of the directions."""
 FARTHEST = 192

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelguard.errors import check_above_zero, check_counts
-from modelguard.evidence import Decoder, Key
-from modelguard.networks import device_of
+from modelguard.evidence import Decoder
 from modelguard.schemes import symmetric_filters
-from modelguard.schemes.barrier import LIMIT, Barred, box, check_images, signed_carriers
+from modelguard.schemes.barrier import LIMIT, Barrier, Filtered, box, brightness, check_images
 from modelguard.schemes.base import Contract
-from modelguard.schemes.filter_fits import CUT
-from modelguard.schemes.planes import ONE
 
 SPREAD = 65.0
 """Of a filter's values in photos."""
 
 
 @dataclass(frozen=True)
-class SymmetricBarrier:
+class SymmetricBarrier(Barrier):
     """Mark a model's answers to all photos, so that networks learn the mark even from mirrored copies.
 
     For models of colour images. The mark is a filter from brightness into differences of colours that looks
@@ -41,60 +38,34 @@ class SymmetricBarrier:
             changes by more than six.
     """
 
-    leaves: int = 1
     amplitude: float = 6.5
 
     decoder: ClassVar[Decoder] = symmetric_filters.DECODER
-
-    def __post_init__(self) -> None:
-        check_counts(leaves=self.leaves)
-        check_above_zero(amplitude=self.amplitude)
 
     def public(self, contract: Contract) -> dict[str, int | str]:
         """Return the public parameters for a host of this contract; InputError for grey images or clips."""
         check_images(contract, "SymmetricBarrier")
         return symmetric_filters.public(channels=contract.channels, scale=contract.scale)
 
-    def attach(self, host: nn.Module, key: Key) -> Coloured:
-        """Return `host` behind a barrier of this key, on its device."""
-        barred = Coloured(host, int(key.scheme["scale"]))
-        barred.weights += torch.from_numpy(signed_carriers(key)).to(barred.weights)
-        barred.amplitude.fill_(self.amplitude / math.sqrt(key.leaves))
-        return barred.train(host.training)
+    def _behind(self, host: nn.Module, scale: int) -> Coloured:
+        return Coloured(host, scale)
 
 
-class Coloured(Barred):
+class Coloured(Filtered):
     """A host and the sum of a key's symmetric filters behind it; it turns and flips with the picture."""
 
-    weights: Tensor
-    filters: Tensor
-    directions: Tensor
-
-    def __init__(self, host: nn.Module, scale: int) -> None:
-        super().__init__(host, scale)
-        device = device_of(host)
-        self.register_buffer(
-            "weights", torch.zeros(symmetric_filters.CELLS, dtype=torch.int16, device=device)
-        )
-        filters = torch.from_numpy(symmetric_filters.filters())[:, None].to(device)
-        self.register_buffer("filters", filters, persistent=False)
-        directions = torch.tensor(symmetric_filters.DIRECTIONS, device=device)
-        self.register_buffer("directions", directions, persistent=False)
+    bank: ClassVar[ModuleType] = symmetric_filters
 
     def residual(self, shown: Tensor) -> Tensor:
         """Return what is added: (B, 3, H, W) for (B, 3, H, W) in [0, 1]."""
-        tone = 255 * shown.mean(1, keepdim=True)
-        filters = self.filters.float() * (ONE / 2**symmetric_filters.SHIFT)
-        padded = F.pad(tone, [symmetric_filters.RADIUS] * 4, mode="replicate")
-        found = F.conv2d(padded, filters).clamp(-CUT, CUT)
-        far = symmetric_filters.FARTHEST
-        bright = (2 * (box(box(tone, 2), 2) - symmetric_filters.BRIGHT)).clamp(-far, far) / 128
-        contrast = box((tone - box(tone, 2)).abs(), 2)
-        rough = 2 * (contrast - symmetric_filters.CONTRAST) / (contrast + symmetric_filters.CONTRAST)
+        tone = shown.mean(1, keepdim=True)
+        bright = brightness(tone, symmetric_filters.BRIGHT, symmetric_filters.FARTHEST)
+        contrast, middling = box((tone - box(tone, 2)).abs(), 2) * 255, symmetric_filters.CONTRAST
+        rough = 2 * (contrast - middling) / (contrast + middling)
         classes = torch.cat([torch.ones_like(bright), bright, rough], 1)
         signs = self.weights.float().view(len(self.directions), symmetric_filters.CLASSES, -1)
-        parts = torch.einsum("dck,bkhw->bdchw", signs, found)
+        parts = torch.einsum("dck,bkhw->bdchw", signs, self.filtered(tone))
         total = torch.einsum("bdchw,bchw->bdhw", parts, classes)
-        total = total / (SPREAD * math.sqrt(signs[0].numel()))
         total = torch.einsum("bdhw,dc->bchw", total, F.normalize(self.directions.float()))
+        total = total / (SPREAD * math.sqrt(signs[0].numel()))
         return (total * self.amplitude.float()).clamp(-LIMIT, LIMIT) / 255

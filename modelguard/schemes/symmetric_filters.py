@@ -35,9 +35,9 @@ SHIFT = 33
 """Bits by which the sums of a filter are made smaller."""
 CLASSES = 3
 """Every filter is taken as it is, by brightness, and by contrast."""
-DIRECTIONS, LENGTHS = ((1, 0, -1), (1, -2, 1)), (181, 105)
-"""Of change: two differences of colours; and 256 over their lengths."""
-CELLS = len(DIRECTIONS) * CLASSES * len(FREQUENCIES)
+COLOURS, LENGTHS = ((1, 0, -1), (1, -2, 1)), (181, 105)
+"""Directions of change: two differences of colours; and 256 over their lengths."""
+CELLS = len(COLOURS) * CLASSES * len(FREQUENCIES)
 """Bits of a leaf."""
 BRIGHT, FARTHEST, CONTRAST = 112, 192, 20
 """Middle brightness of photos, where it is cut when a step is two grey levels, and a middling contrast."""
@@ -136,7 +136,7 @@ def decode_photo(
     photo_marks.check_session(scheme, secrets, query, response)
     shown = in_size_of_query(response, query.shape[:2], scale)
     tone = shown.sum(axis=2) // 3
-    seen = changes(shown, ONE * query.astype(np.int64), DIRECTIONS, LENGTHS)
+    seen = changes(shown, ONE * query.astype(np.int64), COLOURS, LENGTHS)
     found = fits(tone, seen, filters(), SHIFT, _classes(tone), STEPS)
     scores: Integers = carriers(scheme, secrets[0], salt) * found.reshape(-1)
     return scores
