@@ -26,21 +26,11 @@ def test_its_bits_are_read_from_one_photo_in_place_only() -> None:
 
 
 def test_thieves_are_measured(tmp_path: Path, make_photo: Callable[..., Tensor]) -> None:
-    for number in range(5):
-        write_image(
-            tmp_path / ("train" if number < 3 else "tests/Two") / f"{number}.png",
-            make_photo(number, 1, 70, 66),
-        )
     train, tests = tmp_path / "train", tmp_path / "tests"
-    spread_spectrum.main(
-        tmp_path / "train",
-        tmp_path / "tests",
-        thief=["cnet-2:l2"],
-        steps=1,
-        side=64,
-        asked="Two",
-        out=tmp_path,
-    )
+    for number in range(5):
+        folder = train if number < 3 else tests / "Two"
+        write_image(folder / f"{number}.png", make_photo(number, 1, 70, 66))
+    spread_spectrum.main(train, tests, thief=["cnet-2:l2"], steps=1, side=64, asked="Two", out=tmp_path)
     cells = json.loads((tmp_path / "spread_spectrum.json").read_text())["results"]["cells"]
     assert [cell["thief"] for cell in cells] == ["the marked model itself", "the unmarked host", "cnet-2, l2"]
     assert cells[0]["agree"] > 0.7 > cells[1]["agree"]
