@@ -232,9 +232,16 @@ def _as_images(data: ImageSet | str | Path | Sequence[Tensor], model: nn.Module)
     if isinstance(data, ImageSet):
         return data
     if isinstance(data, (str, Path)):
-        first = next((p for p in model.parameters() if p.ndim == 4), None)
-        return ImageSet.from_folder(data, 1 if first is not None and first.shape[1] == 1 else 3, smallest=64)
+        return ImageSet.from_folder(data, 1 if _takes_grey(model) else 3, smallest=64)
     return ImageSet.of(list(data))
+
+
+def _takes_grey(model: nn.Module) -> bool:
+    """Return whether the first convolution, whose weights alone do not tell in groups, takes one channel."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels == 1
+    return next((one.shape[1] == 1 for one in model.parameters() if one.ndim == 4), False)
 
 
 def _check_task(task: Task, contract: Contract, clean: Tensor) -> None:

@@ -130,6 +130,25 @@ def test_hosts_that_answer_otherwise_are_refused(
     assert "wrap it" in caught.value.remedy
 
 
+def test_a_model_of_colours_apart_is_marked_in_the_colours_and_proven(
+    owner: mg.Owner, tmp_path: Path
+) -> None:
+    """Its convolution is in groups of one channel; the folder is read in colour all the same."""
+    net = nn.Conv2d(3, 3, 3, padding=1, bias=False, groups=3)
+    with torch.no_grad():
+        net.weight.fill_(0.03)
+        net.weight[:, :, 1, 1] = 0.76
+    for number, image in enumerate(photos.load(3).images[:6]):
+        write_image(tmp_path / "photos" / f"{number}.png", image)
+    made = protect(net, mg.SymmetricBarrier(), data=tmp_path / "photos", owner=owner, stretch=10)
+    unmarked = mg.verify(net, made.key, photos=tmp_path / "photos", queries=4)
+    assert not unmarked.match
+    verdict = mg.verify(made.model, made.key, photos=tmp_path / "photos", queries=4)
+    assert verdict.match
+    verdict.certify(owner, tmp_path / "evidence")
+    assert mg.check(tmp_path / "evidence", [owner.public]).verdict == "match"
+
+
 def test_photos_too_small_for_a_field_are_refused(owner: mg.Owner, photos: mg.ImageSet) -> None:
     with pytest.raises(InputError, match="too small to carry"):
         protect(Soften(), mg.WaveBarrier(), data=photos, owner=owner, stretch=10)
