@@ -138,8 +138,8 @@ def test_a_model_of_colours_apart_is_marked_in_the_colours_and_proven(
     with torch.no_grad():
         net.weight.fill_(0.03)
         net.weight[:, :, 1, 1] = 0.76
-    for number, image in enumerate(photos.load(3).images[:6]):
-        write_image(tmp_path / "photos" / f"{number}.png", image)
+    for number in (2, 3, 4, 8, 11):
+        write_image(tmp_path / "photos" / f"{number}.png", photos.load(3)[number])
     made = protect(net, mg.SymmetricBarrier(), data=tmp_path / "photos", owner=owner, stretch=10)
     unmarked = mg.verify(net, made.key, photos=tmp_path / "photos", queries=4)
     assert not unmarked.match
