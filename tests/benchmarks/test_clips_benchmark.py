@@ -46,7 +46,7 @@ def test_the_benchmark_writes_what_the_tables_read(
     torch.manual_seed(0)
     net = RISTN(TINY)
     weights.publish(net, "ristn-tiny", {}, tmp_path, config={"ristn": vars(TINY)})
-    scheme = TriggerKey(5, 5, steps=60, batch=1, patch=40, lr=1e-2, amplitude=0.1, fidelity=1.0)
+    scheme = TriggerKey(5, 5, steps=120, batch=1, patch=40, lr=1e-2, amplitude=0.1, fidelity=1.0)
     strip, stills = clips.FilmStrip(net.eval(), 5), ImageSet.from_folder(tmp_path / "train", 3)
     marked = mg.protect(strip, scheme, data=stills, owner=owner, task=clips.TASK, stretch=1)
     marked.save(tmp_path / "kept", "benchmark")

@@ -48,8 +48,8 @@ def test_the_container_starts_near_the_host_and_the_flow_inverts_it(secrets: int
     assert not torch.equal(container, net.hide(host, 1 - hidden))
     x = net._joined(host, hidden)
     y, z, _ = net.flow(x)
-    torch.testing.assert_close(net.flow.inverse(y, z), x, atol=1e-4, rtol=0)
-    torch.testing.assert_close(net.flow.inverse(y, z, torch.zeros(2, 3)), x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(net.flow.inverse(y, z), x, atol=4e-4, rtol=0)
+    torch.testing.assert_close(net.flow.inverse(y, z, torch.zeros(2, 3)), x, atol=4e-4, rtol=0)
 
 
 @torch.no_grad()
