@@ -6,11 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelguard.schemes.planes import ONE, REACH, Integers, detail
+from modelguard.errors import InputError
+from modelguard.schemes.photo_marks import Public
+from modelguard.schemes.planes import ONE, REACH, Integers, detail, mean
 
 CUT = 96
 """Where the values of a filter are cut."""
 _ROWS = 16  # of pixels whose features are held at a time
+
+
+def brightness(tone: Integers, middle: int, farthest: int) -> Integers:
+    """Return how bright it is around each pixel, in half grey levels from `middle`, cut at `farthest`."""
+    cut: Integers = np.clip(2 * (mean(mean(tone, 2), 2) // ONE - middle), -farthest, farthest)
+    return cut
+
+
+def check_one_leaf(scheme: Public) -> None:
+    """Raise InputError unless a session reads one leaf, which holds a sign for each filter there is."""
+    if scheme["perSession"] != 1:
+        raise InputError(
+            f"scheme: {scheme['perSession']} leaves a session, not 1",
+            "use the parameters that `public` returns",
+        )
 
 
 def changes(

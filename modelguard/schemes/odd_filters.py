@@ -16,12 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelguard.errors import InputError
 from modelguard.evidence import Decoder
 from modelguard.schemes import photo_marks, planes
-from modelguard.schemes.filter_fits import changes, fits
+from modelguard.schemes.filter_fits import brightness, changes, check_one_leaf, fits
 from modelguard.schemes.photo_marks import Public
-from modelguard.schemes.planes import ONE, Integers, Pixels, in_size_of_query, mean
+from modelguard.schemes.planes import ONE, Integers, Pixels, in_size_of_query, wave
 
 ID, INSIDE_ID = "mg.odd-filters/1", "mg.odd-filters-inside/1"
 """Of models with a barrier behind them, and of those that have learnt it."""
@@ -102,10 +101,9 @@ def filters() -> Integers:
     window = np.array(WINDOW)[abs(axis)]
     found = []
     for i, j in FREQUENCIES:
-        turn = 16 * (i * axis[:, None] + j * axis) % 256
-        wave = np.where(turn < 128, 1, -1) * (turn % 128 * (128 - turn % 128) >> 5)
+        waves = wave(16 * (i * axis[:, None] + j * axis))
         # photos have less of a frequency the higher it is
-        found.append(wave * window[:, None] * window * math.isqrt(64 * (i * i + j * j)))
+        found.append(waves * window[:, None] * window * math.isqrt(64 * (i * i + j * j)))
     return np.stack(found)
 
 
@@ -143,16 +141,12 @@ def decode_photo(
 
 def _classes(tone: Integers) -> Integers:
     """Return what each filter is multiplied with: (H, W, 3), in 1/128."""
-    brightness = np.clip(2 * (mean(mean(tone, 2), 2) // ONE - BRIGHT), -FARTHEST, FARTHEST)
-    return np.stack([np.full_like(tone, 128), brightness, (brightness * brightness >> 7) - EXTREME], axis=2)
+    bright = brightness(tone, BRIGHT, FARTHEST)
+    return np.stack([np.full_like(tone, 128), bright, (bright * bright >> 7) - EXTREME], axis=2)
 
 
 def _checked(scheme: Public) -> tuple[int, int]:
-    """Return channels and scale; a leaf holds a sign for each filter there is, so a session reads one."""
+    """Return channels and scale, once all parameters are checked."""
     found = photo_marks.channels_and_scale(scheme, INSIDE_ID if scheme.get("id") == INSIDE_ID else ID)
-    if scheme["perSession"] != 1:
-        raise InputError(
-            f"scheme: {scheme['perSession']} leaves a session, not 1",
-            "use the parameters that `public` returns",
-        )
+    check_one_leaf(scheme)
     return found

@@ -67,6 +67,13 @@ def mean(plane: Integers, radius: int) -> Integers:
     return _sums(plane, radius) // (2 * radius + 1) ** 2
 
 
+def wave(turns: Integers) -> Integers:
+    """Return a wave of two parabolas, from -128 to 128, at whole 256ths of a turn."""
+    half = turns % 128
+    found: Integers = np.where(turns % 256 < 128, 1, -1) * (half * (128 - half) >> 5)
+    return found
+
+
 def detail(plane: Integers) -> Integers:
     """Return a picture less its low-passed self."""
     return plane - mean(mean(plane, 3), 3)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from modelguard.errors import InputError
 from modelguard.evidence import Decoder
 from modelguard.schemes import photo_marks, planes
-from modelguard.schemes.filter_fits import changes, fits
+from modelguard.schemes.filter_fits import brightness, changes, check_one_leaf, fits
 from modelguard.schemes.photo_marks import Public
-from modelguard.schemes.planes import ONE, Integers, Pixels, in_size_of_query, mean
+from modelguard.schemes.planes import ONE, Integers, Pixels, in_size_of_query, mean, wave
 
 ID = "mg.symmetric-filters/1"
 RADIUS = 6
@@ -102,9 +102,7 @@ def filters() -> Integers:
     weights, found = window[:, None] * window, []
     for (i, j), gain in zip(FREQUENCIES, GAINS, strict=True):
         images = {(i, j), (j, i), *([(i, -j), (j, -i)] if j else [])}
-        turns = ((22 * (a * axis[:, None] + b * axis) + 64) % 256 for a, b in images)
-        waves = sum(np.where(turn < 128, 1, -1) * (turn % 128 * (128 - turn % 128) >> 5) for turn in turns)
-        shape = waves * weights
+        shape = weights * sum(wave(22 * (a * axis[:, None] + b * axis) + 64) for a, b in images)
         shape -= weights * shape.sum() // weights.sum()
         shape[RADIUS, RADIUS] -= shape.sum()
         found.append(shape * gain)
@@ -144,24 +142,18 @@ def decode_photo(
 
 def _classes(tone: Integers) -> Integers:
     """Return what each filter is multiplied with: (H, W, 3), in 1/128."""
-    brightness = np.clip(2 * (mean(mean(tone, 2), 2) // ONE - BRIGHT), -FARTHEST, FARTHEST)
     contrast, middling = mean(np.abs(tone - mean(tone, 2)), 2), CONTRAST * ONE
-    return np.stack(
-        [np.full_like(tone, 128), brightness, 256 * (contrast - middling) // (contrast + middling)], axis=2
-    )
+    rough = 256 * (contrast - middling) // (contrast + middling)
+    return np.stack([np.full_like(tone, 128), brightness(tone, BRIGHT, FARTHEST), rough], axis=2)
 
 
 def _checked(scheme: Public) -> int:
-    """Return the scale; a leaf holds a sign for each filter there is, so a session reads one."""
+    """Return the scale, once all parameters are checked."""
     channels, scale = photo_marks.channels_and_scale(scheme, ID)
     if channels != 3:
         raise InputError(
             f"scheme: {channels} channels, not 3; the mark is in the colours",
             "use Barrier() for grey images, or give colour ones as an ImageSet",
         )
-    if scheme["perSession"] != 1:
-        raise InputError(
-            f"scheme: {scheme['perSession']} leaves a session, not 1",
-            "use the parameters that `public` returns",
-        )
+    check_one_leaf(scheme)
     return scale

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from modelguard.evidence import Decoder, stream
 from modelguard.schemes import photo_marks, planes
 from modelguard.schemes.photo_marks import Public
-from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, in_size_of_query, mean
+from modelguard.schemes.planes import ONE, Integers, Pixels, beyond, detail, in_size_of_query, mean, wave
 
 ID = "mg.tone-carriers/1"
 CELLS = 64
@@ -123,8 +123,7 @@ def decode_photo(
 
 def _waves(coordinates: Integers, numbers: Integers, phases: Integers) -> npt.NDArray[np.float64]:
     """Return the waves at some pixels, (pixels, waves): integers from -128 to 128, as floats."""
-    turns = np.arange(256)
-    table = np.where(turns < 128, 1, -1) * (turns % 128 * (128 - turns % 128) >> 5)
+    table = wave(np.arange(256))
     # floats below 2^53 add up exactly in any order, and are what fast matrix products are made for
     angle = (coordinates.astype(np.float64) @ numbers.T.astype(np.float64)).astype(np.int64)
     waves: npt.NDArray[np.float64] = table.astype(np.float64)[((angle >> 8) + phases) & 255]
