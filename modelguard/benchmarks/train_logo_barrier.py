@@ -39,7 +39,7 @@ from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Extractor, H
 from modelguard.schemes.logo_score import score
 from modelguard.schemes.logo_stages import Weights
 from modelguard.schemes.logo_training import LogoTraining, Trained
-from modelguard.training import TrainConfig, fit, restoration
+from modelguard.training import Optimiser, TrainConfig, fit, restoration
 from modelguard.training.losses import Features
 from modelguard.training.precision import Precision
 
@@ -230,7 +230,11 @@ def main(
         int, typer.Option(help="steps over which the embedding loss grows; the paper has 0")
     ] = 3_000,
     extracting: Annotated[float, typer.Option(help="lambda of eq. 4")] = 1.0,
+    fooling: Annotated[
+        float, typer.Option(help="weight of the adversarial loss; the paper's code has 1e-6")
+    ] = 0.01,
     features: Annotated[Features, typer.Option(help="of the perceptual loss")] = "gradients",
+    optimiser: Annotated[Optimiser, typer.Option(help="of all stages; the paper has adam")] = "adam",
     precision: Annotated[Precision, typer.Option(help="of the arithmetic")] = "auto",
     overwriter: Annotated[Path | None, typer.Option(help="H that marks again in training")] = None,
     attacker: Annotated[Path | None, typer.Option(help="H that marks again in the test")] = None,
@@ -245,7 +249,15 @@ def main(
     """Train, keep H and R in the run folder, and write docs/results/logo_barrier-NAME.json."""
     passphrase = resolve_passphrase(None, confirm=True)  # now, and not after hours
     photos, exams = (ImageSet.from_folder(folder, channels, smallest=side) for folder in (data, tests))
-    stage = partial(TrainConfig, batch=batch, lr=lr, warmup=200, checkpoint_every=200, precision=precision)
+    stage = partial(
+        TrainConfig,
+        batch=batch,
+        lr=lr,
+        warmup=200,
+        checkpoint_every=200,
+        precision=precision,
+        optimiser=optimiser,
+    )
     config = LogoTraining(
         size=side,
         pairs=pairs,
@@ -253,7 +265,7 @@ def main(
         initial=stage(steps=steps),
         proxy=stage(steps=proxy_steps),
         adversarial=stage(steps=refine_steps),
-        weights=Weights(extracting=extracting),
+        weights=Weights(extracting=extracting, adversarial=fooling),
         features=features,
         ramp=ramp,
         seed=seed,

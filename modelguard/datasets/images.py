@@ -48,7 +48,16 @@ def read_image(path: str | Path, channels: int = 3) -> Tensor:
 
 
 def write_image(path: str | Path, image: Tensor, *, overwrite: bool = False) -> Path:
-    """Write a (C, H, W) float image in [0, 1] as PNG, rounded to 8 bits."""
+    """Write a (C, H, W) float image in [0, 1] as PNG, rounded to 8 bits; C is 1 or 3.
+
+    Raises:
+        InputError: it is no such image, or the file exists and `overwrite` is False.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.is_floating_point():
+        raise InputError(
+            f"image: shape {tuple(image.shape)} of {image.dtype} is no (C, H, W) float image of 1 or 3 channels",
+            "take one image of a batch with batch[0]; divide 8-bit values by 255",
+        )
     array = to_uint8(image).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(buffer, format="PNG")

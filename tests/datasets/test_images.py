@@ -36,6 +36,15 @@ def test_write_image_keeps_what_is_there(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png", 1).min() == 1
 
 
+@pytest.mark.parametrize(
+    "image", [torch.zeros(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 1, 2, 2), torch.zeros(2, 2, 2)]
+)
+def test_write_image_refuses_what_it_would_write_wrongly(image: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"image: shape"):
+        write_image(tmp_path / "a.png", image)
+    assert not list(tmp_path.iterdir())
+
+
 def test_grey_is_bt601_luma(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (200, 100, 50)).save(tmp_path / "c.png")
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
