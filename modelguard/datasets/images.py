@@ -55,7 +55,7 @@ def write_image(path: str | Path, image: Tensor, *, overwrite: bool = False) -> 
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.is_floating_point():
         raise InputError(
-            f"image: shape {tuple(image.shape)} of {image.dtype} is no (C, H, W) float image of 1 or 3 channels",
+            f"image: shape {tuple(image.shape)} of {image.dtype} is no float image (1 or 3, H, W)",
             "take one image of a batch with batch[0]; divide 8-bit values by 255",
         )
     array = to_uint8(image).permute(1, 2, 0).cpu().numpy()

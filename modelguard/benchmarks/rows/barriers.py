@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from modelguard.benchmarks.rows.words import HOSTS, Result, Row
 from modelguard.statistics import Multiplicity
@@ -189,8 +190,8 @@ def logo_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     rows = []
     for one in results:
         run = one["benchmark"].partition("-")[2]
-        for case in one["results"]["cases"]:
-            label = f"{case['case']}, logo {case['mark']}" if case["mark"] else case["case"]
+        for case in _over_logos(one["results"]["cases"]):
+            label = f"{case['case']}, {case['logos']} logos" if case["logos"] > 1 else case["case"]
             before = (case["before_refining"] or {}).get("sr_nc")
             rates = (
                 "" if rate is None else f"{100 * rate:.0f} %"
@@ -202,3 +203,24 @@ def logo_barrier(results: list[Result]) -> tuple[Row, Sequence[Row]]:
             numbers = (f"{case[key]:.3f}" for key in keys)
             rows.append((run, label, *quality, *numbers, *rates, PAPER.get(_kind(case["case"]), "")))
     return header, rows
+
+
+def _over_logos(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one case for all logos of a pair, with the means of its figures."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        by_name.setdefault(case["case"], []).append(case)
+    merged = []
+    for several in by_name.values():
+        figures = {key: _mean([case[key] for case in several]) for key in several[0] if key != "case"}
+        merged.append({**figures, "case": several[0]["case"], "logos": len(several)})
+    return merged
+
+
+def _mean(values: list[Any]) -> Any:
+    """Return the mean of numbers, key by key if they are in dictionaries; None if one is missing."""
+    if None in values:
+        return None
+    if isinstance(values[0], dict):
+        return {key: _mean([value[key] for value in values]) for key in values[0]}
+    return sum(values) / len(values)
