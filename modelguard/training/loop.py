@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import statistics
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +131,14 @@ def fit(
     return state.train(progress, on_checkpoint)
 
 
+def _let_go() -> None:
+    """Let gloo's threads drop the last collective operation, for which they need the interpreter.
+
+    If that ends first, the process aborts, with all its work done (pytorch/pytorch#190489).
+    """
+    time.sleep(0.2)
+
+
 class _Run:
     def __init__(
         self,
@@ -146,6 +154,9 @@ class _Run:
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         precision = resolve_precision(config.precision, PartialState(cpu=cpu).device)
         self.accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=cpu)
+        if self.accelerator.num_processes > 1:
+            atexit.unregister(_let_go)
+            atexit.register(_let_go)
         self.config, self.objective, self.bare = config, objective, model
         self.run_dir = run_dir
         self.start, self.scale, self.rolled = 0, 1.0, []
@@ -244,11 +255,11 @@ class _Run:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
         flag = torch.tensor(float(interrupted), device=norm.device)
         values = [value.detach().float() for value in (*scalars.values(), norm, flag)]
-        *means, size, asked = self._reduced(torch.stack(values), "mean")
+        *means, norm, flag = self.accelerator.reduce(torch.stack(values), "mean").tolist()
         result = dict(zip(scalars, means, strict=True))
-        if not math.isfinite(size):  # one such update would spoil every weight
+        if not math.isfinite(norm):  # one such update would spoil every weight
             result["loss"] = math.nan
-        return result, asked > 0
+        return result, flag > 0
 
     def _spiked(self, loss: float) -> bool:
         if not math.isfinite(loss):
@@ -259,21 +270,8 @@ class _Run:
     def _ended(self, on_checkpoint: OnCheckpoint, step: int) -> bool:
         """Ask the main process; all return what it says."""
         ended = self.accelerator.is_main_process and on_checkpoint(self.bare, step) is True
-        flag = torch.tensor([float(ended)], device=self.accelerator.device)
-        return self._reduced(flag, "sum")[0] > 0
-
-    def _reduced(self, values: Tensor, how: Literal["mean", "sum"]) -> list[float]:
-        """Return the mean or sum of (N,) values over all processes."""
-        reduced = self.accelerator.reduce(values, how)
-        result: list[float] = reduced.tolist()
-        if self.accelerator.num_processes > 1:
-            # Gloo's threads let go of the tensor a moment later, for which they need the interpreter. If that
-            # has ended by then, the process aborts, with all its work done (pytorch/pytorch#190489).
-            kept, deadline = weakref.ref(reduced), time.monotonic() + 1
-            del reduced
-            while kept() is not None and time.monotonic() < deadline:
-                time.sleep(1e-4)
-        return result
+        flag = torch.tensor(float(ended), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item() > 0)
 
     def train(self, progress: str | None, on_checkpoint: OnCheckpoint | None) -> TrainResult:
         began, config = time.monotonic(), self.config
