@@ -20,7 +20,7 @@ from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.metrics import pair_quality
 from modelguard.networks import PatchGAN, Upscaled, device_of
 from modelguard.networks.surrogates import builder
-from modelguard.training import Backward, EarlyStopping, Objective, TrainConfig, fit
+from modelguard.training import Backward, EarlyStopping, Objective, Optimiser, TrainConfig, fit
 from modelguard.training.losses import Perceptual, least_squares_gan
 
 WEIGHTS: Mapping[str, float] = {
@@ -74,7 +74,8 @@ class Surrogate:
         check_every: steps between checks, and between checkpoints.
         batch: patches a step.
         patch: side of a patch of the question in pixels.
-        lr: peak learning rate of Adam; falls to a hundredth by a cosine.
+        lr: peak learning rate; falls to a hundredth by a cosine.
+        optimiser: "muon" gets a network farther in as many steps; "adam" wants a third of its rate.
         seed: of weights, patches and the choice of pairs.
         start: a network to go on from, such as one with a pretrained encoder; `network` is then but its name.
         mark: takes and returns (1, C, H, W) in [0, 1]; for the target "truth".
@@ -95,7 +96,8 @@ class Surrogate:
     check_every: int = 500
     batch: int = 16
     patch: int = 128
-    lr: float = 3e-4
+    lr: float = 3e-3
+    optimiser: Optimiser = "muon"
     seed: int = 0
     start: nn.Module | None = field(default=None, compare=False)
     mark: Callable[[Tensor], Tensor] | None = field(default=None, compare=False)
@@ -121,7 +123,7 @@ class Surrogate:
                 f"mark: {'none' if self.mark is None else 'one'} for the target {self.target!r}",
                 "give one for the target truth, and only for it",
             )
-        _ = self.augmentations, _measures(self.losses)
+        _ = self.augmentations, _measures(self.losses), self._config
         if self.start is None:
             builder(self.network)
 
@@ -175,22 +177,13 @@ class Surrogate:
             run_dir,
             resume,
         )
-        config = TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            lr=self.lr,
-            lr_end=self.lr / 100,
-            warmup=min(100, self.steps // 10),
-            seed=self.seed,
-            checkpoint_every=self.check_every,
-        )
         steps, seconds = max(stopping.history, default=0), 0.0
         if not stopping.exhausted:
             result = fit(
                 thief,
                 data,
                 _objective(self.losses),
-                config,
+                self._config,
                 run_dir=run_dir,
                 resume=resume,
                 progress=self.progress,
@@ -200,6 +193,19 @@ class Surrogate:
         stopping.restore(thief)
         model = thief.net.cpu().eval().to(memory_format=torch.contiguous_format)
         return Stolen(model, steps, stopping.best_step, stopping.history, seconds)
+
+    @property
+    def _config(self) -> TrainConfig:
+        return TrainConfig(
+            steps=self.steps,
+            batch=self.batch,
+            lr=self.lr,
+            lr_end=self.lr / 100,
+            warmup=min(100, self.steps // 10),
+            seed=self.seed,
+            checkpoint_every=self.check_every,
+            optimiser=self.optimiser,
+        )
 
     def count(self, pairs: ImagePairs) -> int:
         """Return how many of `pairs` are his, with those that he holds out."""

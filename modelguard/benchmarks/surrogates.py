@@ -27,6 +27,7 @@ from modelguard.datasets import ImageSet, to_uint8, write_image
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
 from modelguard.schemes import Barrier, SelfWatermark, SymmetricBarrier
+from modelguard.training import Optimiser
 
 COUNTS = (1, 4, 16, 64)
 
@@ -90,7 +91,13 @@ def named(name: str) -> tuple[str, str, str, float]:
 
 
 def attack_of(
-    name: str, steps: int, patch: int, batch: int = 8, lr: float = 1e-3, seed: int = 0
+    name: str,
+    steps: int,
+    patch: int,
+    batch: int = 8,
+    lr: float = 1e-3,
+    seed: int = 0,
+    optimiser: Optimiser = "adam",
 ) -> Surrogate:
     """Return the attack of a thief named as in `named`; he looks eight times how good he is."""
     network, loss, augmentation, share = named(name)
@@ -104,6 +111,7 @@ def attack_of(
         batch=batch,
         patch=patch,
         lr=lr,
+        optimiser=optimiser,
         seed=seed,
         progress=name,
     )
@@ -134,6 +142,7 @@ def main(
     patch: Annotated[int, typer.Option()] = 96,
     batch: Annotated[int, typer.Option()] = 8,
     lr: Annotated[float, typer.Option()] = 1e-3,
+    optimiser: Annotated[Optimiser, typer.Option()] = "adam",
     photos: Annotated[int, typer.Option(help="asked of each")] = 16,
     asked: Annotated[str, typer.Option(help="test set they are from")] = "Kodak24",
     inside: Annotated[bool, typer.Option(help="the model has learnt its mark: SelfWatermark")] = False,
@@ -188,7 +197,7 @@ def main(
         pairs = None
         for seed, name in enumerate(names):
             taken = steps if guilty else innocent_steps or steps
-            attack = attack_of(name, taken, patch, batch, lr, 0 if guilty else seed)
+            attack = attack_of(name, taken, patch, batch, lr, 0 if guilty else seed, optimiser)
             pairs = pairs or attack.gather(marked if guilty else source.model, loot)
             torch.manual_seed(0)
             stolen = attack.train(pairs)

@@ -182,7 +182,14 @@ def unrefined(trained: Trained, run: Path) -> Extractor | None:
 
 
 def train_thieves(
-    names: Sequence[str], trained: Trained, run: Path, resume: bool, steps: int, side: int
+    names: Sequence[str],
+    trained: Trained,
+    run: Path,
+    resume: bool,
+    steps: int,
+    side: int,
+    lr: float,
+    optimiser: Optimiser,
 ) -> dict[str, nn.Module]:
     """Return networks that learnt the first logo's marked images, by what the tables call them."""
     if not names:
@@ -192,7 +199,7 @@ def train_thieves(
     pairs = ImagePairs(tuple(kept["inputs"]), marked.images)
     thieves = {}
     for name in names:
-        attack = attack_of(name, steps, side)
+        attack = attack_of(name, steps, side, lr=lr, optimiser=optimiser)
         folder = run / f"thief-{name.replace(':', '-')}"
         folder.mkdir(exist_ok=True)
         thieves[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
@@ -234,7 +241,7 @@ def main(
         float, typer.Option(help="weight of the adversarial loss; the paper's code has 1e-6")
     ] = 0.01,
     features: Annotated[Features, typer.Option(help="of the perceptual loss")] = "gradients",
-    optimiser: Annotated[Optimiser, typer.Option(help="of all stages; the paper has adam")] = "adam",
+    optimiser: Annotated[Optimiser, typer.Option(help="of stages and thieves; the paper has adam")] = "adam",
     precision: Annotated[Precision, typer.Option(help="of the arithmetic")] = "auto",
     overwriter: Annotated[Path | None, typer.Option(help="H that marks again in training")] = None,
     attacker: Annotated[Path | None, typer.Option(help="H that marks again in the test")] = None,
@@ -285,7 +292,7 @@ def main(
     )
     keep(run, trained, passphrase)
     innocent = train_innocent(config, channels, run, resume)
-    thieves = train_thieves(thief or [], trained, run, resume, thief_steps, side)
+    thieves = train_thieves(thief or [], trained, run, resume, thief_steps, side, lr, optimiser)
     measure = Measure(trained, unrefined(trained, run), exams, task, model, side)
     measure.run(innocent, None if attacker is None else Embedder.load(attacker), thieves)
     content = {

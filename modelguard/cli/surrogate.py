@@ -87,7 +87,7 @@ def surrogate(
     check_every: Annotated[int, typer.Option(min=1, help="Steps between checks.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Patches a step.")] = 16,
     patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 128,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate, for Muon.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Of weights, patches and shares.")] = 0,
     queries: Annotated[
         int | None,

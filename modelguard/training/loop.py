@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
@@ -58,6 +58,9 @@ class TrainConfig:
             gradient are rolled back to the last good state at half the learning rate.
         rollbacks: give up after this many.
         optimiser: "adam", or "muon" for nets of convolutions: see `modelguard.training.muon`.
+
+    Raises:
+        InputError: an unknown optimiser.
     """
 
     steps: int
@@ -72,6 +75,10 @@ class TrainConfig:
     spike: float = 20.0
     rollbacks: int = 5
     optimiser: Optimiser = "adam"
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in get_args(Optimiser):
+            raise InputError(f"optimiser: {self.optimiser!r} is not known", "use adam or muon")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step `step` (from 0), before any roll-back halves it."""

@@ -50,12 +50,16 @@ class Muon(torch.optim.Adam):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return a matrix with the singular vectors of the given one and singular values of about 1.
 
-    Five steps of the quintic iteration of Jordan et al.; the values end between .7 and 1.2.
+    Five steps of the quintic iteration of Jordan et al.; the values end between .7 and 1.2. A step multiplies
+    the matrix by a polynomial of its Gram matrix. The polynomials commute, so that they are gathered on the
+    shorter side, and the matrix itself is multiplied once.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
     x = x / (torch.linalg.matrix_norm(x) + 1e-7)
+    gram = x @ x.mT
+    total = one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return cast(Tensor, x.mT if tall else x)
+        step = 3.4445 * one - 4.7750 * gram + 2.0315 * gram @ gram
+        total, gram = step @ total, step @ gram @ step
+    return cast(Tensor, (total @ x).mT if tall else total @ x)

@@ -47,6 +47,7 @@ class TestSurrogate(AttackTester):
             (lambda: Surrogate(steps=0), "steps"),
             (lambda: Surrogate(patience=0), "patience"),
             (lambda: Surrogate(lr=0.0), "lr"),
+            (lambda: Surrogate(optimiser="sgd"), "optimiser: 'sgd'"),  # type: ignore[arg-type]
         ]
 
     def test_the_copy_is_a_working_model_of_the_same_make(self, model: nn.Module, loot: Loot) -> None:
@@ -93,6 +94,12 @@ def test_every_loss_trains(loss: str, pairs: ImagePairs) -> None:
     one, two = attack.train(pairs), replace(attack, loss="l1").train(pairs)
     assert differences(one.model, two.model) != []
     assert one.model(pairs[0][0][None]).isfinite().all()
+
+
+def test_muon_and_adam_are_two_ways(pairs: ImagePairs) -> None:
+    attack = replace(BRIEF, network="cnet-8", steps=6)
+    one, two = attack.train(pairs), replace(attack, optimiser="adam").train(pairs)
+    assert differences(one.model, two.model) != []
 
 
 def test_the_perceptual_loss_wants_its_weights_at_once(

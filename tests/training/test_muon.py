@@ -20,6 +20,17 @@ def test_singular_values_become_alike_and_their_vectors_stay(shape: tuple[int, i
     assert ((inside.diagonal()[clear] > 0.6) & (inside.diagonal()[clear] < 1.3)).all()
 
 
+@pytest.mark.parametrize("rank", [4, 32])
+def test_the_short_way_is_the_iteration_of_the_paper(rank: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    matrix = torch.randn(32, rank, generator=draw) @ torch.randn(rank, 288, generator=draw)
+    x = matrix / torch.linalg.matrix_norm(matrix)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    assert torch.allclose(orthogonal(matrix), x, atol=1e-4)
+
+
 def test_nothing_becomes_of_no_gradient() -> None:
     assert torch.equal(orthogonal(torch.zeros(8, 72)), torch.zeros(8, 72))
 
