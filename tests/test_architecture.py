@@ -11,7 +11,7 @@ import modelguard
 
 PACKAGE = Path(modelguard.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
-FREE = {"__init__", "__main__", "_files", "_version", "errors"}
+FREE = {"__init__", "__main__", "_alone", "_files", "_version", "errors"}
 
 
 def rooms() -> list[str]:

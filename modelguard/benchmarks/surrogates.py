@@ -49,7 +49,10 @@ class Exam:
     def grade(
         self, name: str, model: nn.Module, steps: int, task: float, shown: Path | None = None
     ) -> dict[str, Any]:
-        """Return fidelity, the part of the mark that is kept, the test after some photos and after each.
+        """Return fidelity, the part of the mark that is kept, and the test after some photos.
+
+        The decoder looks at what an answer has beyond its question. Beside that, the test after all photos is
+        taken blind, on the answers alone, and informed, on what they have beyond the unmarked host's.
 
         Args:
             name: of the thief.
@@ -61,7 +64,11 @@ class Exam:
         given = answers(model, self.photos)
         if shown is not None:
             write_image(shown, picture(self.photos, self.marked, given, self.plain), overwrite=True)
-        found = [scores(self.key, *pair) for pair in zip(self.photos, given, strict=True)]
+        nothing = [torch.full_like(photo, 128) for photo in self.photos]
+        found, blind, informed = (
+            [scores(self.key, *pair) for pair in zip(beyond, given, strict=True)]
+            for beyond in (self.photos, nothing, self.plain)
+        )
         alone = [test_of(self.key, [one]).log10_p <= -2 for one in found]
         tests = [(count, test_of(self.key, found[:count])) for count in COUNTS if count <= len(found)]
         return {
@@ -81,6 +88,8 @@ class Exam:
                 }
                 for count, test in tests
             ],
+            "blind_log10_p": round(test_of(self.key, blind).log10_p, 2),
+            "informed_log10_p": round(test_of(self.key, informed).log10_p, 2),
         }
 
 

@@ -55,6 +55,7 @@ TABLES = {
     "barrier-cost": Table("barrier-*.json", barriers.barrier_cost, "barrier"),
     "forging": Table("forging.json", barriers.forging, "forging"),
     "spread-spectrum": Table("spread_spectrum.json", barriers.spread_spectrum, "spread_spectrum"),
+    "references": Table("surrogates*.json", barriers.references, "surrogates"),
     "surrogates": Table("surrogates*.json", barriers.surrogates, "surrogates"),
     "hosts": Table("hosts*.json", trigger_key.hosts, "host_quality"),
     "summary": Table("trigger_key-*.json", trigger_key.summary, "trigger_key"),

@@ -262,6 +262,7 @@ def main(
         lr=lr,
         warmup=200,
         checkpoint_every=200,
+        spike=100.0,  # R failing on one image is no divergence
         precision=precision,
         optimiser=optimiser,
     )

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from modelguard._alone import alone
 from modelguard._files import atomic_write_bytes
 from modelguard.errors import EvidenceError, InputError, MalformedEvidenceError
 from modelguard.evidence import records
@@ -425,21 +424,11 @@ class Transcript:
         """
         if not (Path(folder) / SESSION_FILE).exists():
             raise EvidenceError(f"transcript: no {SESSION_FILE} in {folder}", "check the path")
-        # the system lets go of the lock when its process ends, however it does
-        lock = FileLock(Path(folder) / LOCK_FILE)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise InputError(
-                f"transcript: another process is asking the questions of {folder}",
-                "wait until it is done, or stop it; then run this again",
-            ) from None
-        try:
+        busy = f"transcript: another process is asking the questions of {folder}"
+        with alone(Path(folder) / LOCK_FILE, busy):
             transcript = cls(folder, durable)
             transcript._settle()
             yield transcript
-        finally:
-            lock.release()
 
     def _settle(self) -> None:
         path = self.folder / PENDING_FILE

@@ -59,7 +59,7 @@ class Initial(nn.Module):
         self.register_buffer("steps", torch.zeros(()))
 
     def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """Return the losses, "loss" for their sum, of inputs A and images to mark B."""
+        """Return losses of inputs A and images to mark B: "loss" of H and R, "judging" of D, and parts."""
         perceptual, rival = self.frozen
         marks, logo = _draw(self.embedder, b)
         marked = rounded(self.embedder(b, marks))
@@ -75,7 +75,7 @@ class Initial(nn.Module):
         )
         share = (self.steps / self.ramp).clamp(max=1) if self.ramp else torch.ones_like(self.steps)
         self.steps += 1
-        loss = share * embedding + self.weights.extracting * extracting + judging
+        loss = share * embedding + self.weights.extracting * extracting
         return {"loss": loss, "l2": l2, "judging": judging, **parts}
 
 
@@ -156,9 +156,12 @@ def _stolen(proxies: Sequence[nn.Module], marks: Tensor, a: Tensor, b: Tensor) -
 
 
 def total(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
-    """Train one of the stages above: an `Objective`."""
+    """Train one of the stages above: an `Objective`.
+
+    The loss of D is no part of "loss": it jumps when H outwits D, which is no reason to roll back.
+    """
     scalars: dict[str, Tensor] = model(*batch)
-    backward(scalars["loss"])
+    backward(scalars["loss"] + scalars.get("judging", 0.0))
     return scalars
 
 

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from modelguard._alone import alone
 from modelguard.datasets import mixed_seed
 from modelguard.errors import InputError, TrainingDivergedError
 from modelguard.training.checkpoint import load_checkpoint, save_checkpoint
@@ -131,11 +132,16 @@ def fit(
             called again for the same step and the same weights. See `EarlyStopping`.
 
     Raises:
-        InputError: too little data, or a checkpoint of another run, or of any without `resume`.
+        InputError: too little data, a checkpoint of another run, or of any without `resume`; or another
+            process trains in `run_dir`.
         TrainingDivergedError: losses stayed non-finite or exploding after every roll-back.
     """
     state = _Run(model, data, objective, config, run_dir, resume)
-    return state.train(progress, on_checkpoint)
+    if run_dir is None or not state.accelerator.is_main_process:
+        return state.train(progress, on_checkpoint)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with alone(run_dir / "run.lock", f"run_dir: another process trains in {run_dir}"):
+        return state.train(progress, on_checkpoint)
 
 
 def _let_go() -> None:

@@ -53,9 +53,12 @@ def test_the_benchmark_writes_what_the_tables_read(tmp_path: Path, inside: bool)
     assert cells[1]["task"] > cells[2]["task"]  # two steps make no denoiser
     if not inside:
         assert cells[0]["read"][0]["log10_p"] < -6 < cells[1]["read"][0]["log10_p"]
+        assert cells[0]["informed_log10_p"] < -6 < cells[1]["blind_log10_p"]
+    assert cells[1]["informed_log10_p"] == 0  # the unmarked answers hold nothing beyond themselves
     assert all(cell["read"][0]["bits"] == 192 for cell in cells)
     scheme = "SelfWatermark" if inside else "Barrier"
-    assert f"| {scheme}, DnCNN | cnet-4 | " in tables.render("surrogates", tmp_path)
+    for table in ("surrogates", "references"):
+        assert f"| {scheme}, DnCNN | cnet-4 | " in tables.render(table, tmp_path)
 
 
 def test_pictures_are_the_centres_of_a_spread() -> None:

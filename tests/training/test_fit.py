@@ -172,6 +172,18 @@ def test_works_outside_the_main_thread(tiny: nn.Module, patches: Patches) -> Non
     assert done == [12]
 
 
+def test_one_process_at_a_time_in_a_run_folder(tiny: nn.Module, patches: Patches, tmp_path: Path) -> None:
+    other = copy.deepcopy(tiny)
+
+    def intrude() -> None:
+        fit(other, patches, MSE, config(), run_dir=tmp_path / "run", resume=True)
+
+    with pytest.raises(InputError, match=r"run_dir: another process trains in .*run"):
+        fit(copy.deepcopy(tiny), patches, At(3, intrude), config(), run_dir=tmp_path / "run")
+    assert equal(other, tiny)
+    fit(tiny, patches, MSE, config(), run_dir=tmp_path / "run")  # the error let go of it
+
+
 def test_resuming_a_finished_run_changes_nothing(tiny: nn.Module, patches: Patches, tmp_path: Path) -> None:
     again = copy.deepcopy(tiny)
     fit(tiny, patches, MSE, config(), run_dir=tmp_path)
@@ -334,7 +346,8 @@ def test_the_run_folder_holds_a_log(tiny: nn.Module, patches: Patches, tmp_path:
     result = fit(tiny, patches, MSE, config(steps=100), run_dir=tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert rows == result.log
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
+    names = {"checkpoint.safetensors", "log.jsonl", "run.lock"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
 def test_precision_is_forced_or_fits_the_device() -> None:

@@ -57,11 +57,7 @@ def barrier_cost(results: list[Result]) -> tuple[Row, Sequence[Row]]:
 
 def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
     """What thieves carry away of a barrier's mark: photos asked are clean, p is raw."""
-    every = [
-        (f"{one['results']['scheme'].partition('(')[0]}, {HOSTS[one['results']['host']]}", cell)
-        for one in results
-        for cell in one["results"]["cells"]
-    ]
+    every = [(_scheme(one["results"]), cell) for one in results for cell in one["results"]["cells"]]
     counts = sorted({one["photos"] for _, cell in every for one in cell["read"]})
     header = (
         "scheme and host",
@@ -96,6 +92,22 @@ def surrogates(results: list[Result]) -> tuple[Row, Sequence[Row]]:
         )
         rows.append(row)
     return header, rows
+
+
+def references(results: list[Result]) -> tuple[Row, Sequence[Row]]:
+    """What answers show blind, beyond their questions, and beyond the unmarked host's answers; p is raw."""
+    header = ("scheme and host", "thief", "photos", "beyond nothing", "the question", "the unmarked answer")
+    rows: list[Row] = []
+    for one in (one["results"] for one in results):
+        for cell in (cell for cell in one["cells"] if "blind_log10_p" in cell):
+            last = cell["read"][-1]
+            found = (cell["blind_log10_p"], last["log10_p"], cell["informed_log10_p"])
+            rows.append((_scheme(one), cell["thief"], str(last["photos"]), *(f"{p:.1f}" for p in found)))
+    return header, rows
+
+
+def _scheme(found: dict[str, Any]) -> str:
+    return f"{found['scheme'].partition('(')[0]}, {HOSTS[found['host']]}"
 
 
 def _kind(thief: str) -> tuple[str, str]:
