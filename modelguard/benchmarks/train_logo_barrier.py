@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -220,7 +220,10 @@ def main(
     run: Annotated[Path, typer.Option(help="folder for checkpoints, H and R")],
     resume: Annotated[bool, typer.Option(help="go on with the run in that folder")] = False,
     host: Annotated[HostName, typer.Option(help="whose outputs are marked")] = "truth",
-    sizes: Annotated[Literal["light", "paper"], typer.Option(help="of the networks")] = "light",
+    sizes: Annotated[
+        Literal["light", "paper", "adding"],
+        typer.Option(help="of the networks; adding: light, and H adds to the image"),
+    ] = "light",
     side: Annotated[int, typer.Option(help="of the training patches, px; the paper has 256")] = 128,
     logo_side: Annotated[int | None, typer.Option(help="of the logos, px; default the patch")] = None,
     channels: Annotated[int, typer.Option(help="of the images: 1 or 3")] = 1,
@@ -269,7 +272,7 @@ def main(
     config = LogoTraining(
         size=side,
         pairs=pairs,
-        sizes=LIGHT if sizes == "light" else PAPER,
+        sizes={"light": LIGHT, "paper": PAPER, "adding": replace(LIGHT, adding=True)}[sizes],
         initial=stage(steps=steps),
         proxy=stage(steps=proxy_steps),
         adversarial=stage(steps=refine_steps),

@@ -42,12 +42,15 @@ class Sizes:
         width: first feature channels of the U-Nets.
         extractor: feature channels of R.
         discriminator: first feature channels of D.
+        adding: H adds to the image what its U-Net makes. The paper's makes the whole image anew, and a small
+            U-Net's error in that is larger than a mark need be.
     """
 
     levels: int = 7
     width: int = 64
     extractor: int = 128
     discriminator: int = 64
+    adding: bool = False
 
 
 PAPER = Sizes()
@@ -139,7 +142,8 @@ class Embedder(nn.Module):
             mark: number of the logo, or a tensor (B,) with one for each image.
         """
         logo = self.logo(mark, *image.shape[-2:])
-        return cast(Tensor, self.net(torch.cat([image, logo.expand(image.shape[0], -1, -1, -1)], dim=1)))
+        made: Tensor = self.net(torch.cat([image, logo.expand(image.shape[0], -1, -1, -1)], dim=1))
+        return (image + made - 0.5).clamp(0, 1) if self.sizes.adding else made
 
     def mark(self, images: ImageSet, mark: int = 0) -> ImageSet:
         """Return copies of `images` with a logo in each: protection of data that is to be published.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_grey_and_colour_logos_go_into_grey_and_colour_images_of_any_size(
     assert picture.shape == (logo_channels, 21, 34)
     assert found in (0, 1)
     assert torch.equal(picture, picture.mul(255).round() / 255)
+
+
+def test_an_adding_h_begins_near_the_image_and_is_one_in_its_file(tmp_path: Path) -> None:
+    image = torch.rand(1, 1, 20, 20)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain, adding = (Embedder(stack([logo()]), 1, replace(TINY, adding=how)) for how in (False, True))
+    with torch.no_grad():
+        assert (adding(image) - image).abs().mean() < 0.1 < (plain(image) - image).abs().mean()
+        adding.eval()
+        again = Embedder.load(adding.save(tmp_path / "h.safetensors"))
+        assert torch.equal(again(image), adding(image))
+        assert again(torch.ones(1, 1, 20, 20)).min() >= 0
+        assert again(torch.ones(1, 1, 20, 20)).max() <= 1
 
 
 def test_the_logo_that_is_asked_for_goes_in() -> None:
