@@ -265,7 +265,7 @@ def main(
         lr=lr,
         warmup=200,
         checkpoint_every=200,
-        spike=100.0,  # R failing on one image is no divergence
+        spike=1e9,  # see LogoTraining
         precision=precision,
         optimiser=optimiser,
     )
