@@ -39,7 +39,7 @@ from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Extractor, H
 from modelguard.schemes.logo_score import score
 from modelguard.schemes.logo_stages import Weights
 from modelguard.schemes.logo_training import LogoTraining, Trained
-from modelguard.training import Optimiser, TrainConfig, fit, restoration
+from modelguard.training import Optimiser, fit, restoration
 from modelguard.training.losses import Features
 from modelguard.training.precision import Precision
 
@@ -260,12 +260,11 @@ def main(
     passphrase = resolve_passphrase(None, confirm=True)  # now, and not after hours
     photos, exams = (ImageSet.from_folder(folder, channels, smallest=side) for folder in (data, tests))
     stage = partial(
-        TrainConfig,
+        logo_training.stage_config,
         batch=batch,
         lr=lr,
         warmup=200,
         checkpoint_every=200,
-        spike=1e9,  # see LogoTraining
         precision=precision,
         optimiser=optimiser,
     )

@@ -26,15 +26,15 @@ from modelguard.training import Objective, TrainConfig, TrainResult, fit
 from modelguard.training.losses import Features, Perceptual
 from modelguard.weights import dump_state
 
-_stage = partial(TrainConfig, spike=1e9)
+stage_config = partial(TrainConfig, spike=1e9)
+"""Settings of a stage. Spikes are not rolled back: a picture in which R fails is what there is to learn."""
 
 
 @dataclass(frozen=True)
 class LogoTraining:
     """The whole configuration. The defaults are the paper's lengths: 200, 300 and 200 epochs of 6,000 pairs.
 
-    The learning rate falls by a cosine, not on plateaus. Spikes of the loss are not rolled back: a picture in
-    which R fails is what there is to learn.
+    The learning rate falls by a cosine, not on plateaus.
 
     Args:
         size: side of the training patches; the logo may not be larger.
@@ -54,9 +54,9 @@ class LogoTraining:
     size: int = 256
     pairs: int = 6000
     sizes: Sizes = PAPER
-    initial: TrainConfig = field(default_factory=partial(_stage, steps=150_000, batch=8, lr=2e-4))
-    proxy: TrainConfig = field(default_factory=partial(_stage, steps=112_500, batch=16, lr=1e-4))
-    adversarial: TrainConfig = field(default_factory=partial(_stage, steps=150_000, batch=8, lr=1e-4))
+    initial: TrainConfig = field(default_factory=partial(stage_config, steps=150_000, batch=8, lr=2e-4))
+    proxy: TrainConfig = field(default_factory=partial(stage_config, steps=112_500, batch=16, lr=1e-4))
+    adversarial: TrainConfig = field(default_factory=partial(stage_config, steps=150_000, batch=8, lr=1e-4))
     weights: Weights = field(default_factory=Weights)
     features: Features = "vgg16"
     ramp: int = 0

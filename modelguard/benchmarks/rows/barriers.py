@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from modelguard.benchmarks.rows.words import HOSTS, Result, Row
@@ -235,4 +236,4 @@ def _mean(values: list[Any]) -> Any:
         return None
     if isinstance(values[0], dict):
         return {key: _mean([value[key] for value in values]) for key in values[0]}
-    return sum(values) / len(values)
+    return fmean(values)
