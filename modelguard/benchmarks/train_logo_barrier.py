@@ -37,9 +37,9 @@ from modelguard.networks import UNet
 from modelguard.schemes import logo_training
 from modelguard.schemes.logo_barrier import LIGHT, PAPER, Embedder, Extractor, Host, answer
 from modelguard.schemes.logo_score import score
-from modelguard.schemes.logo_stages import Weights
+from modelguard.schemes.logo_stages import Weights, imitate
 from modelguard.schemes.logo_training import LogoTraining, Trained
-from modelguard.training import Optimiser, fit, restoration
+from modelguard.training import Optimiser, fit
 from modelguard.training.losses import Features
 from modelguard.training.precision import Precision
 
@@ -128,7 +128,12 @@ class Measure:
             earlier = {name: whole[name] for name in ("nc", "centred_nc", "sr_nc", "sr_centred")}
         self.rows.append({"case": case, "mark": mark, **scores, "before_refining": earlier, **written})
 
-    def run(self, innocent: nn.Module, attacker: Embedder | None, thieves: Mapping[str, nn.Module]) -> None:
+    def run(
+        self,
+        innocents: Mapping[str, nn.Module],
+        attacker: Embedder | None,
+        thieves: Mapping[str, nn.Module],
+    ) -> None:
         """Measure every case."""
         embedder = self.trained.embedder
         for mark in range(len(embedder.logos)):
@@ -142,7 +147,8 @@ class Measure:
                 self.add(thief, self.asked(net, self.inputs), marked, self.clean)
         self.add("inputs", self.inputs, self.inputs, self.clean)
         self.add("unmarked outputs", self.outputs, self.outputs, self.clean)
-        self.add("innocent surrogate", self.asked(innocent, self.inputs), self.outputs, self.clean)
+        for name, net in innocents.items():
+            self.add(name, self.asked(net, self.inputs), self.outputs, self.clean)
         outputs = self.whole if self.host is None else self.asked(self.host, self.degraded(self.whole))
         self.add("own outputs, whole photos", embedder.mark(outputs), outputs, self.whole)
         self.add("unmarked outputs, whole photos", outputs, outputs, self.whole)
@@ -156,11 +162,10 @@ def train_innocent(config: LogoTraining, channels: int, run: Path, resume: bool)
         net = UNet(channels, channels, config.sizes.levels, config.sizes.width)
     (run / "innocent").mkdir(exist_ok=True)
     pairs = ImagePairs(tuple(kept["inputs"]), tuple(kept["targets"]))
-    objective = restoration(F.mse_loss)
     fit(
         net.train(),
         PairDraws(pairs, 2**31, config.seed + 1),
-        objective,
+        imitate(None),
         config.proxy,
         run_dir=run / "innocent",
         resume=resume,
@@ -183,7 +188,7 @@ def unrefined(trained: Trained, run: Path) -> Extractor | None:
 
 def train_thieves(
     names: Sequence[str],
-    trained: Trained,
+    embedder: Embedder | None,
     run: Path,
     resume: bool,
     steps: int,
@@ -191,19 +196,24 @@ def train_thieves(
     lr: float,
     optimiser: Optimiser,
 ) -> dict[str, nn.Module]:
-    """Return networks that learnt the first logo's marked images, by what the tables call them."""
+    """Return networks by what the tables call them: thieves, or without H innocents.
+
+    Thieves learnt the first logo's marked images, innocents the unmarked ones.
+    """
     if not names:
         return {}
     kept = load_file(run / "pairs.safetensors")
-    marked = trained.embedder.mark(ImageSet(tuple(kept["targets"])))
-    pairs = ImagePairs(tuple(kept["inputs"]), marked.images)
-    thieves = {}
+    targets = ImageSet(tuple(kept["targets"]))
+    pairs = ImagePairs(
+        tuple(kept["inputs"]), targets.images if embedder is None else embedder.mark(targets).images
+    )
+    trained = {}
     for name in names:
         attack = attack_of(name, steps, side, lr=lr, optimiser=optimiser)
-        folder = run / f"thief-{name.replace(':', '-')}"
+        folder = run / f"{'innocent' if embedder is None else 'thief'}-{name.replace(':', '-')}"
         folder.mkdir(exist_ok=True)
-        thieves[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
-    return thieves
+        trained[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
+    return trained
 
 
 def keep(path: Path, trained: Trained, passphrase: str) -> None:
@@ -236,6 +246,9 @@ def main(
     refine_steps: Annotated[int, typer.Option(help="of the adversarial stage")] = 2_000,
     batch: Annotated[int, typer.Option(help="images a step; the paper has 8")] = 4,
     lr: Annotated[float, typer.Option(help="peak learning rate; the paper has 2e-4")] = 1e-3,
+    innocents: Annotated[
+        int, typer.Option(help="surrogates without a mark in the adversarial stage; the paper has 0")
+    ] = 0,
     ramp: Annotated[
         int, typer.Option(help="steps over which the embedding loss grows; the paper has 0")
     ] = 3_000,
@@ -251,7 +264,10 @@ def main(
     thief: Annotated[
         list[str] | None, typer.Option(help="trained on marked images: NETWORK[:LOSS[:AUGMENTATION[:SHARE]]]")
     ] = None,
-    thief_steps: Annotated[int, typer.Option(help="of each thief, with batches of 8")] = 2_000,
+    innocent: Annotated[
+        list[str] | None, typer.Option(help="named likewise, trained on unmarked images")
+    ] = None,
+    thief_steps: Annotated[int, typer.Option(help="of each thief and innocent, with batches of 8")] = 2_000,
     seed: Annotated[int, typer.Option(help="of everything random, logos too")] = 0,
     name: Annotated[str, typer.Option(help="of the result: logo_barrier-NAME.json")] = "grey",
     out: record.Out = Path("docs/results"),
@@ -277,6 +293,7 @@ def main(
         adversarial=stage(steps=refine_steps),
         weights=Weights(extracting=extracting, adversarial=fooling),
         features=features,
+        innocents=innocents,
         ramp=ramp,
         seed=seed,
     )
@@ -294,10 +311,14 @@ def main(
         progress=name,
     )
     keep(run, trained, passphrase)
-    innocent = train_innocent(config, channels, run, resume)
-    thieves = train_thieves(thief or [], trained, run, resume, thief_steps, side, lr, optimiser)
+    learn = partial(
+        train_thieves, run=run, resume=resume, steps=thief_steps, side=side, lr=lr, optimiser=optimiser
+    )
+    thieves = learn(thief or [], trained.embedder)
+    others = {f"{named}, innocent": net for named, net in learn(innocent or [], None).items()}
+    unmarked = {"innocent surrogate": train_innocent(config, channels, run, resume), **others}
     measure = Measure(trained, unrefined(trained, run), exams, task, model, side)
-    measure.run(innocent, None if attacker is None else Embedder.load(attacker), thieves)
+    measure.run(unmarked, None if attacker is None else Embedder.load(attacker), thieves)
     content = {
         "config": asdict(config),
         "host": host,

@@ -87,21 +87,23 @@ class Adversarial(nn.Module):
         embedder: Embedder,
         extractor: Extractor,
         proxies: Sequence[nn.Module],
+        innocents: Sequence[nn.Module],
         rival: Embedder | None,
         weights: Weights,
     ) -> None:
         super().__init__()
         self.extractor, self.weights = extractor, weights
-        self.frozen = embedder, proxies, rival
+        self.frozen = embedder, proxies, innocents, rival
 
     def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """Return the losses, "loss" for their sum, of inputs A and images to mark B."""
-        embedder, proxies, rival = self.frozen
+        embedder, proxies, innocents, rival = self.frozen
         marks, logo = _draw(embedder.to(b.device), b)
         with torch.no_grad():
             marked = rounded(embedder(b, marks))
             images = marked, rounded(_stolen(proxies, marks, a, b)), *_overwritten(rival, marked)
-            clean = a, b, *_overwritten(rival, b)
+            own_work = (rounded(_answer(innocent, a, b)) for innocent in innocents)
+            clean = a, b, *_overwritten(rival, b), *own_work
         found, blanks = ([self.extractor.net(x) for x in group] for group in (images, clean))
         extracting, parts = _extracting(found, logo, blanks, self.weights)
         naming = torch.stack(
@@ -151,7 +153,7 @@ def _stolen(proxies: Sequence[nn.Module], marks: Tensor, a: Tensor, b: Tensor) -
     for number, proxy in enumerate(proxies):
         chosen = marks == number
         if chosen.any():
-            stolen[chosen] = proxy.to(b.device)(_enlarged(a[chosen], b)).to(b.dtype)
+            stolen[chosen] = _answer(proxy, a[chosen], b)
     return stolen
 
 
@@ -165,9 +167,9 @@ def total(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]
     return scalars
 
 
-def imitate(embedder: Embedder, mark: int) -> Objective:
-    """Return the objective of a proxy surrogate: L2 to marked images, from inputs."""
-    marking = LogoBarrier(nn.Identity(), embedder, mark).eval()
+def imitate(embedder: Embedder | None, mark: int = 0) -> Objective:
+    """Return the objective of a proxy surrogate: L2 to marked images, from inputs; to B itself without H."""
+    marking = nn.Identity() if embedder is None else LogoBarrier(nn.Identity(), embedder, mark).eval()
 
     def step(model: nn.Module, batch: Any, backward: Backward) -> dict[str, Tensor]:
         a, b = batch
@@ -176,6 +178,12 @@ def imitate(embedder: Embedder, mark: int) -> Objective:
         return {"loss": loss}
 
     return step
+
+
+def _answer(net: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+    """Return what a frozen surrogate makes of inputs, in the type of B."""
+    made: Tensor = net.to(b.device)(_enlarged(a, b))
+    return made.to(b.dtype)
 
 
 def _enlarged(a: Tensor, b: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class LogoTraining:
             and C is not trained: enough for an `overwriter`, and for the paper's rows without this stage.
         weights: of the losses.
         features: of the perceptual loss, see `modelguard.training.losses.Perceptual`.
+        innocents: surrogates of unmarked pairs that R is shown, as clean ones, in the adversarial stage. The
+            paper has none (0); R may then see the logo in whatever a network makes.
         ramp: steps over which the embedding loss grows from nothing. The paper has none (0); in short runs
             R otherwise settles on half the logo for every image, and H is never used.
         seed: of patches, draws and initial weights; each stage has a seed of its own for its draws.
@@ -59,6 +61,7 @@ class LogoTraining:
     adversarial: TrainConfig = field(default_factory=partial(stage_config, steps=150_000, batch=8, lr=1e-4))
     weights: Weights = field(default_factory=Weights)
     features: Features = "vgg16"
+    innocents: int = 0
     ramp: int = 0
     seed: int = 0
 
@@ -155,16 +158,22 @@ def train(
         embedder = Embedder(marks, channels, config.sizes)
         extractor = Extractor(channels, marks.shape[1], len(marks), config.sizes)
         judge = PatchGAN(channels, config.sizes.discriminator)
-        needed = len(marks) if config.adversarial.steps else 0
-        proxies = [UNet(channels, channels, config.sizes.levels, config.sizes.width) for _ in range(needed)]
+        needed = len(marks) + config.innocents if config.adversarial.steps else 0
+        surrogates = [
+            UNet(channels, channels, config.sizes.levels, config.sizes.width) for _ in range(needed)
+        ]
+        proxies, innocents = surrogates[: len(marks)], surrogates[len(marks) :]
     first = Initial(embedder, extractor.net, judge, perceptual, rival, config.weights, config.ramp)
     stage("initial", first, total, config.initial)
     _freeze(embedder)
     for number, proxy in enumerate(proxies):
         stage(f"proxy-{number}", proxy, imitate(embedder, number), config.proxy)
         _freeze(proxy)
+    for number, innocent in enumerate(innocents):
+        stage(f"innocent-{number}", innocent, imitate(None), config.proxy)
+        _freeze(innocent)
     if config.adversarial.steps:
-        second = Adversarial(embedder, extractor, proxies, rival, config.weights)
+        second = Adversarial(embedder, extractor, proxies, innocents, rival, config.weights)
         stage("adversarial", second, total, config.adversarial)
     identify(embedder, extractor.eval())
     return Trained(embedder, extractor, proxies, results)

@@ -78,11 +78,12 @@ def test_a_run_is_trained_measured_kept_and_resumed(folders: Path, monkeypatch: 
     assert embedder.pair == extractor.pair == first["pair"]
     kept = (folders / "run" / "embedder.safetensors").read_bytes()
     attacker = folders / "run" / "embedder.safetensors"
-    bench.main(**options, resume=True, attacker=attacker, thief=["cnet-2:l2"], thief_steps=1)
+    nets: dict[str, Any] = {"thief": ["cnet-2:l2"], "innocent": ["cnet-2:l2"], "thief_steps": 1}
+    bench.main(**options, resume=True, attacker=attacker, **nets)
     again = json.loads(path.read_text())["results"]
-    added = ["overwritten", "cnet-2, l2"]
+    added = ["overwritten", "cnet-2, l2", "cnet-2, l2, innocent"]
     assert [row for row in again["cases"] if row["case"] not in added] == first["cases"]
-    assert [row["case"] for row in again["cases"] if row["case"] in added] == [*added, "overwritten"]
+    assert [row["case"] for row in again["cases"] if row["case"] in added] == [*added[:2], *added[::2]]
     assert set(first["cases"][0]["before_refining"]) == {"nc", "centred_nc", "sr_nc", "sr_centred"}
     assert (folders / "run" / "embedder.safetensors").read_bytes() == kept
 

@@ -179,6 +179,17 @@ def test_several_logos_share_one_pair_and_get_a_proxy_and_a_class_each(photos: I
     assert trained.extractor.classifier(torch.rand(1, 1, 32, 32)).shape == (1, 3)
 
 
+def test_innocents_learn_unmarked_pairs_and_are_clean_to_the_adversarial_stage(photos: ImageSet) -> None:
+    plain, shown = (
+        logo_training.train([logo()], photos, TASK, replace(CONFIG, innocents=count)) for count in (0, 2)
+    )
+    stages = ["initial", "proxy-0", "innocent-0", "innocent-1", "adversarial"]
+    assert list(shown.results) == stages
+    assert all(torch.equal(one, states(plain)[key]) for key, one in states(shown).items() if key[0] != "r")
+    assert plain.results["adversarial"].scalars["clean"] < shown.results["adversarial"].scalars["clean"]
+    assert len(shown.proxies) == 1
+
+
 def test_training_against_overwriting_uses_the_rival_and_leaves_it_alone(
     photos: ImageSet, make_photo: Callable[..., Tensor]
 ) -> None:
