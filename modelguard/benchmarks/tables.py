@@ -100,15 +100,18 @@ def render(name: str, folder: Path) -> str:
     try:
         results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         header, rows = table.rows(results)
+        sources: dict[str, list[str]] = {}
+        for file, one in zip(files, results, strict=True):
+            if table.rows([one])[1]:  # a file without a row here is no source
+                sources.setdefault(one["notes"], []).append(f"`{file.name}` ({one['date']})")
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"results: cannot read {table.files} ({error!r})", "run the benchmark again"
         ) from error
     lines = [header, ["---"] * len(header), *rows]
     text = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-    sources = [f"`{file.name}` ({one['date']})" for file, one in zip(files, results, strict=True)]
-    notes = dict.fromkeys(one["notes"] for one in results if one["notes"])
-    return f"{text}\n*From {'; '.join([', '.join(sources), *notes])}.*\n"
+    told = [", ".join(names) + (f": {note}" if note else "") for note, names in sources.items()]
+    return f"{text}\n*From {'; '.join(told)}.*\n"
 
 
 def refresh(path: Path, folder: Path) -> str:
