@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_check_fails_until_pages_follow_the_results(root: Path, capsys: pytest.C
     after = (root / "docs" / "page.md").read_text()
     assert "| 60 | 20 | 3.00 |" in after
     assert "*From `speed.json` (" in after
-    assert "); best of three.*" in after
+    assert "): best of three.*" in after
 
 
 def test_hosts_become_columns_in_a_fixed_order_and_other_runs_none(root: Path) -> None:
@@ -78,6 +79,15 @@ def test_hosts_become_columns_in_a_fixed_order_and_other_runs_none(root: Path) -
     assert "| log10 p behind JPEG 50 | -40.0 | -40.0 |" in text
     assert "noise 25" not in text
     assert "prune 0.6" not in text
+
+
+def test_files_stand_with_their_notes_and_those_without_a_row_not_at_all(root: Path) -> None:
+    for host, notes in (("vdsr-2", "short"), ("dncnn-two", "long"), ("dncnn", "long")):
+        write(root, f"trigger_key-{host}", trigger_key(host.removesuffix("-two")), notes)
+    write(root, "trigger_key-kair", {**trigger_key("kair"), "attacks": [], "fidelity": []})
+    text = re.sub(r" \(\d{4}-\d\d-\d\d\)", "", tables.render("robustness", root / "docs" / "results"))
+    dncnn = "`trigger_key-dncnn.json`, `trigger_key-dncnn-two.json`: long"
+    assert text.endswith(f"*From {dncnn}; `trigger_key-vdsr-2.json`: short.*\n")
 
 
 def test_a_verdict_that_is_no_match_says_so(root: Path) -> None:
