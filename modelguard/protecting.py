@@ -30,6 +30,7 @@ from modelguard.schemes import (
     probe,
     read,
 )
+from modelguard.schemes.base import tone_ramp
 from modelguard.verifying import verify
 from modelguard.weights import dump_state
 
@@ -66,7 +67,7 @@ class Report:
         queries = "one query" if self.queries == 1 else f"{self.queries} queries"
         return (
             f"quality  {self.psnr_before:.2f} dB before, {self.psnr_after:.2f} dB after "
-            f"({self.psnr_after - self.psnr_before:+.3f} dB, {self.images} held-out images)\n"
+            f"({self.psnr_after - self.psnr_before:+.3f} dB, {self.images} images)\n"
             f"mark     p <= 10^{self.log10_p:.0f} after {queries}, all trials counted; "
             f"unmarked model: 10^{self.log10_p_unmarked:.0f}\n"
             f"time     {self.seconds:.0f} s, "
@@ -156,7 +157,7 @@ def protect(
     began = time.monotonic()
     images = _as_images(data, model)
     small = images[0][:, :64, :64].repeat(1, model.frames if isinstance(model, FilmStrip) else 1, 1)
-    contract = probe(model, small, trained=isinstance(scheme, TrainedScheme))
+    contract = probe(model, tone_ramp(small), trained=isinstance(scheme, TrainedScheme))
     task = task or (GaussianNoise(25) if contract.scale == 1 else Downscale(contract.scale))
     if contract.frames > 1 and not isinstance(task, Filmed):
         task = Filmed(task, contract.frames)
@@ -179,7 +180,7 @@ def protect(
     before, after = (quality(one, test, task, border=border).psnr for one in (model, marked))
     asking: dict[str, Any] = {"queries": 1}
     if isinstance(reader := read(key.scheme), PhotoReader):
-        photos = _askable(test, reader)
+        photos = ImageSet(askable(test, reader).images[:20])
         asking = {"queries": len(photos), "photos": photos}
     verdict, innocent = (verify(one, key, **asking) for one in (marked, model))
     if not verdict.match:
@@ -254,11 +255,15 @@ def _check_task(task: Task, contract: Contract, clean: Tensor) -> None:
         )
 
 
-def _askable(test: ImageSet, reader: PhotoReader) -> ImageSet:
-    """Return the first twenty different photos that a reader can use."""
+def askable(images: ImageSet, reader: PhotoReader) -> ImageSet:
+    """Return the different photos that a reader can use.
+
+    Raises:
+        InputError: it can use none.
+    """
     found: dict[bytes, Tensor] = {}
     problem = None
-    for image in test.images:
+    for image in images.images:
         try:
             reader.fitted(image.permute(1, 2, 0).contiguous().numpy())
         except InputError as error:
@@ -267,7 +272,7 @@ def _askable(test: ImageSet, reader: PhotoReader) -> ImageSet:
             found.setdefault(image.numpy().tobytes(), image)
     if not found and problem is not None:
         raise problem
-    return ImageSet(tuple(found.values())[:20])
+    return ImageSet(tuple(found.values()))
 
 
 def _hold_out(images: ImageSet, *, trained: bool) -> tuple[ImageSet, ImageSet]:

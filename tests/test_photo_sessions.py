@@ -115,7 +115,8 @@ def test_protecting_needs_no_training(barred: Protected) -> None:
     [
         (lambda x: (x, x), r"tuple.*|model\(x\)\[0\]"),
         (lambda x: {"image": x}, "dict"),
-        (lambda x: 255 * x, "with values from"),
+        (lambda x: 255 * x, "with values from 0 to 255"),
+        (lambda x: 2 * x - 1, "with values from -1 to 1"),
     ],
 )
 def test_hosts_that_answer_otherwise_are_refused(
@@ -202,6 +203,8 @@ def test_unusable_photos_are_passed_over_and_too_few_are_refused(
     assert not (tmp_path / "t").exists()
     with pytest.raises(InputError, match="photos: no photos in"):
         mg.verify(suspect, barred.key, photos=tmp_path)
+    with pytest.raises(InputError, match="photos: there is no folder"):
+        mg.verify(suspect, barred.key, photos=tmp_path / "nowhere")
     with pytest.raises(InputError, match="3 channels, the model takes 1"):
         mg.verify(suspect, barred.key, photos=photos.load(3))
     with pytest.raises(InputError, match="queries: 0"):

@@ -11,7 +11,8 @@ from torch import nn
 from modelguard.attacks.base import Loot, stolen
 from modelguard.errors import InputError
 from modelguard.evidence import Key, Owner
-from modelguard.schemes import TrainedScheme, TriggerKey, probe
+from modelguard.networks import device_of
+from modelguard.schemes import AttachedScheme, TrainedScheme, TriggerKey, probe
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Overwrite:
 
     Args:
         keys: how many; the paper tries 1 to 5.
-        scheme: what the thief embeds, by default what our own users embed.
+        scheme: what the thief embeds, by default what our own users embed; or puts behind the model.
         progress: label of the progress bars.
     """
 
     keys: int = 1
-    scheme: TrainedScheme = field(default_factory=TriggerKey)
+    scheme: TrainedScheme | AttachedScheme = field(default_factory=TriggerKey)
     progress: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class Overwrite:
 
     def __call__(self, model: nn.Module, loot: Loot) -> nn.Module:
         """Return a copy that carries the further marks too."""
-        copy = stolen(model).requires_grad_(True)
+        copy: nn.Module = stolen(model).requires_grad_(True)
         # an input it is meant for: after a few marks, a denoiser may answer a clean picture with anything
         given, _ = loot.task(loot.images[0], torch.Generator().manual_seed(0))
         public = self.scheme.public(probe(copy, given))
@@ -47,5 +48,8 @@ class Overwrite:
         for _ in range(self.keys):
             # A cheap salt: what the thief could prove with his key is of no interest here.
             key = Key.create(thief, public, self.scheme.leaves, decoder=self.scheme.decoder, log2_n=1)
-            self.scheme.embed(copy, key, loot.images, loot.task, self.progress)
-        return copy.to(next(model.parameters()).device).eval()
+            if isinstance(self.scheme, AttachedScheme):
+                copy = self.scheme.attach(copy, key)
+            else:
+                self.scheme.embed(copy, key, loot.images, loot.task, self.progress)
+        return copy.to(device_of(model)).eval()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelguard.attacks.base import Loot
-from modelguard.attacks.stolen_pairs import AUGMENTATIONS, StolenPatches, mark_truth, query, scale_of
+from modelguard.attacks.stolen_pairs import AUGMENTATIONS, StolenPatches, mark_truth, query
 from modelguard.datasets import ImagePairs
 from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.metrics import pair_quality
@@ -163,13 +163,12 @@ class Surrogate:
             resume: go on from what is in `run_dir`, to the same network as without a break.
 
         Raises:
-            InputError: too few pairs, or patches larger than an image.
+            InputError: too few pairs, patches larger than an image, or too small for a critic.
             TrainingDivergedError: the loss stayed non-finite or exploding.
         """
-        kept, held_out = self._split(pairs)
-        scale, channels = scale_of(pairs), pairs.inputs[0].shape[0]
-        data = StolenPatches(kept, self.patch, self.augmentations, 2**31, self.seed)
-        thief = _Thief(self._fresh(channels, scale), self._critic(channels, scale)).train()
+        data, held_out = self.data(pairs)
+        scale, channels = data.scale, pairs.inputs[0].shape[0]
+        thief = _Thief(self.fresh(channels, scale), self._critic(channels)).train()
         border = scale if scale > 1 else 0
         stopping = EarlyStopping(
             lambda one: pair_quality(one.get_submodule("net"), held_out, border=border).psnr,
@@ -207,6 +206,14 @@ class Surrogate:
             optimiser=self.optimiser,
         )
 
+    def data(self, pairs: ImagePairs) -> tuple[StolenPatches, ImagePairs]:
+        """Return the patches that are learnt and the pairs held out; see `train` for errors."""
+        kept, held_out = self._split(pairs)
+        data = StolenPatches(kept, self.patch, self.augmentations, 2**31, self.seed)
+        if "adversarial" in self.losses and self.patch * data.scale < 32:
+            raise InputError(f"patch: {self.patch} px are too few to judge", "use 32 or more")
+        return data, held_out
+
     def count(self, pairs: ImagePairs) -> int:
         """Return how many of `pairs` are his, with those that he holds out."""
         return math.ceil(self.share * len(pairs))
@@ -222,7 +229,8 @@ class Surrogate:
         every = min(10, len(own))
         return pairs.pick([n for at, n in enumerate(own) if at % every]), pairs.pick(own[::every][:20])
 
-    def _fresh(self, channels: int, scale: int) -> nn.Module:
+    def fresh(self, channels: int, scale: int) -> nn.Module:
+        """Return the thief's network before training, for images of so many channels and an enlargement."""
         if self.start is not None:
             return copy.deepcopy(self.start).requires_grad_(True)
         with torch.random.fork_rng(devices=[]):
@@ -230,11 +238,9 @@ class Surrogate:
             net = builder(self.network)(channels)
         return net if scale == 1 else Upscaled(net, scale)
 
-    def _critic(self, channels: int, scale: int) -> nn.Module | None:
+    def _critic(self, channels: int) -> nn.Module | None:
         if "adversarial" not in self.losses:
             return None
-        if self.patch * scale < 32:
-            raise InputError(f"patch: {self.patch} px are too few to judge", "use 32 or more")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed + 1)
             return PatchGAN(channels)

@@ -52,6 +52,7 @@ class SurrogateReport:
         parameters: of the thief's network.
         pairs: he had, with those held out.
         digest: sha256 of all pairs there were to have, and so of the model's answers.
+        measured: sha256 of what it was measured with.
         steps: of training.
         best_step: whose weights are measured.
         seconds: of training, since it was last resumed.
@@ -64,6 +65,7 @@ class SurrogateReport:
     parameters: int
     pairs: int
     digest: str
+    measured: str
     steps: int
     best_step: int
     seconds: float

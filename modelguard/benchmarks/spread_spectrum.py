@@ -73,6 +73,7 @@ def main(
 ) -> None:
     """Mark a host's answers, train thieves on them, and read the bits; docs/results/spread_spectrum.json."""
     hosts.reproducible()
+    attacks = {name: attack_of(name, steps, side) for name in thief or ["cnet-32:l2", "unet-16:l2"]}
     source = hosts.load(host)
     marked = SpreadSpectrum(source.model, side, psnr, seed=0)
     exams = Loot(centres(ImageSet.from_folder(tests / asked, source.channels), side, 100), source.task)
@@ -104,8 +105,7 @@ def main(
     note("the marked model itself", shown, 0)
     note("the unmarked host", plain, 0)
     pairs = None
-    for name in thief or ["cnet-32:l2", "unet-16:l2"]:
-        attack = attack_of(name, steps, side)
+    for name, attack in attacks.items():
         pairs = pairs or attack.gather(marked, loot)
         stolen = attack.train(pairs)
         note(", ".join(name.split(":")), answers(stolen.model, inputs), stolen.best_step)

@@ -9,6 +9,7 @@ surrogate`. Beside them innocents, trained on the same pictures and the unmarked
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,9 +95,18 @@ class Exam:
 
 
 def named(name: str) -> tuple[str, str, str, float]:
-    """Return network, loss, augmentation and share of NETWORK[:LOSS[:AUGMENTATION[:SHARE]]]."""
-    network, loss, augmentation, share = (*name.split(":"), *("l1", "none", "1")[name.count(":") :])
-    return network, loss, augmentation, float(share)
+    """Return network, loss, augmentation and share of NETWORK[:LOSS[:AUGMENTATION[:SHARE]]].
+
+    Raises:
+        InputError: it is no such name.
+    """
+    try:
+        network, loss, augmentation, share = (*name.split(":"), *("l1", "none", "1")[name.count(":") :])
+        return network, loss, augmentation, float(share)
+    except ValueError as error:
+        raise InputError(
+            f"thief: {name!r} names none", "write NETWORK[:LOSS[:AUGMENTATION[:SHARE]]], such as cnet-32:l2"
+        ) from error
 
 
 def attack_of(
@@ -163,9 +173,16 @@ def main(
 ) -> None:
     """Mark a host, train thieves on its answers to noisy pictures, and read the mark."""
     hosts.reproducible()
-    source = hosts.load(host)
     if inside and symmetric:
         raise InputError("inside, symmetric: no scheme is both", "give one of them")
+    thieves = thief or ["cnet-32"]
+    innocents = thieves[:1] if innocent is None else innocent
+    make = partial(attack_of, patch=patch, batch=batch, lr=lr, optimiser=optimiser)
+    attacks = {  # all of them now, not one by one after hours
+        True: [make(name, steps) for name in thieves],
+        False: [make(name, innocent_steps or steps, seed=seed) for seed, name in enumerate(innocents)],
+    }
+    source = hosts.load(host)
     scheme: Barrier | SelfWatermark = Barrier()
     if inside:
         scheme = SelfWatermark(steps=embed_steps)
@@ -195,23 +212,21 @@ def main(
         )
         task = source.psnr(model, tests, source.sets[0])
         rows["cells"].append(exam.grade(name, model, taken, task, shown))
+        left = 2 + len(thieves) + len(innocents) - len(rows["cells"])
         kind = "-inside" * inside + "-symmetric" * symmetric
-        record.write(f"surrogates-{host}{kind}{tag}", out, rows, seed=0, notes=notes)
+        so_far = f"{notes}; unfinished" if left else notes
+        record.write(f"surrogates-{host}{kind}{tag}", out, rows, seed=0, notes=so_far)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)
-    thieves = thief or ["cnet-32"]
-    innocents = thieves[:1] if innocent is None else innocent
     for guilty, names in ((True, thieves), (False, innocents)):
         pairs = None
-        for seed, name in enumerate(names):
-            taken = steps if guilty else innocent_steps or steps
-            attack = attack_of(name, taken, patch, batch, lr, 0 if guilty else seed, optimiser)
+        for number, (name, attack) in enumerate(zip(names, attacks[guilty], strict=True), 1):
             pairs = pairs or attack.gather(marked if guilty else source.model, loot)
             torch.manual_seed(0)
             stolen = attack.train(pairs)
             label = ", ".join(name.split(":"))
-            note(label if guilty else f"{label}, innocent {seed + 1}", stolen.model, stolen.best_step)
+            note(label if guilty else f"{label}, innocent {number}", stolen.model, stolen.best_step)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ A step of the initial stage costs about 1.3 s of a CPU core in bf16, and a quart
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from modelguard import networks
+from modelguard.attacks import Surrogate
 from modelguard.benchmarks import logos, record
 from modelguard.benchmarks.surrogates import attack_of
 from modelguard.datasets import GaussianNoise, ImagePairs, ImageSet, PairDraws, mixed_seed, to_uint8
@@ -187,20 +188,13 @@ def unrefined(trained: Trained, run: Path) -> Extractor | None:
 
 
 def train_thieves(
-    names: Sequence[str],
-    embedder: Embedder | None,
-    run: Path,
-    resume: bool,
-    steps: int,
-    side: int,
-    lr: float,
-    optimiser: Optimiser,
+    attacks: Mapping[str, Surrogate], embedder: Embedder | None, run: Path, resume: bool
 ) -> dict[str, nn.Module]:
     """Return networks by what the tables call them: thieves, or without H innocents.
 
     Thieves learnt the first logo's marked images, innocents the unmarked ones.
     """
-    if not names:
+    if not attacks:
         return {}
     kept = load_file(run / "pairs.safetensors")
     targets = ImageSet(tuple(kept["targets"]))
@@ -208,9 +202,9 @@ def train_thieves(
         tuple(kept["inputs"]), targets.images if embedder is None else embedder.mark(targets).images
     )
     trained = {}
-    for name in names:
-        attack = attack_of(name, steps, side, lr=lr, optimiser=optimiser)
-        folder = run / f"{'innocent' if embedder is None else 'thief'}-{name.replace(':', '-')}"
+    for name, attack in attacks.items():
+        kind = "innocent" if embedder is None else "thief"
+        folder = run / f"{kind}-{name.replace(':', '-')}-{attack.steps}"
         folder.mkdir(exist_ok=True)
         trained[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
     return trained
@@ -274,6 +268,9 @@ def main(
 ) -> None:
     """Train, keep H and R in the run folder, and write docs/results/logo_barrier-NAME.json."""
     passphrase = resolve_passphrase(None, confirm=True)  # now, and not after hours
+    make = partial(attack_of, steps=thief_steps, patch=side, lr=lr, optimiser=optimiser)
+    guilty, clean = ({one: make(one) for one in names or ()} for names in (thief, innocent))
+    theirs, again = (None if path is None else Embedder.load(path) for path in (overwriter, attacker))
     photos, exams = (ImageSet.from_folder(folder, channels, smallest=side) for folder in (data, tests))
     stage = partial(
         logo_training.stage_config,
@@ -305,20 +302,17 @@ def main(
         task,
         config,
         host=model,
-        overwriter=None if overwriter is None else Embedder.load(overwriter),
+        overwriter=theirs,
         run_dir=run,
         resume=resume,
         progress=name,
     )
     keep(run, trained, passphrase)
-    learn = partial(
-        train_thieves, run=run, resume=resume, steps=thief_steps, side=side, lr=lr, optimiser=optimiser
-    )
-    thieves = learn(thief or [], trained.embedder)
-    others = {f"{named}, innocent": net for named, net in learn(innocent or [], None).items()}
+    thieves = train_thieves(guilty, trained.embedder, run, resume)
+    others = {f"{named}, innocent": net for named, net in train_thieves(clean, None, run, resume).items()}
     unmarked = {"innocent surrogate": train_innocent(config, channels, run, resume), **others}
     measure = Measure(trained, unrefined(trained, run), exams, task, model, side)
-    measure.run(unmarked, None if attacker is None else Embedder.load(attacker), thieves)
+    measure.run(unmarked, again, thieves)
     content = {
         "config": asdict(config),
         "host": host,

@@ -45,7 +45,7 @@ class Commands(TyperGroup):
             try:
                 code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra) or 0
                 if code == INTERRUPTED:
-                    _report("interrupted", "no unfinished file was left behind", as_json)
+                    _report("interrupted", "nothing is left half-written", as_json)
             except Exception as error:
                 if os.environ.get(TRACEBACK_VARIABLE):
                     raise

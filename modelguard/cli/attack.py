@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelguard.cli.app import MATCH
-from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
+from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model, named_number
 from modelguard.cli.output import emit, note, table
 from modelguard.cli.protect import SIGMA_HELP
 from modelguard.cli.surrogate import strength, surrogate
@@ -23,6 +23,8 @@ from modelguard.errors import InputError
 
 if TYPE_CHECKING:
     from modelguard.attacks import Attack
+    from modelguard.evidence import Key
+    from modelguard.schemes import AttachedScheme, TrainedScheme
 
 QUICK = ("prune", "int8", "fp16", "noise")
 KINDS = ("finetune", *QUICK, "overwrite")
@@ -76,7 +78,7 @@ def weights(
     if scale > 1 and sigma is not None:
         raise InputError(f"sigma: the model enlarges {scale} times", "leave it out")
     task: Task = GaussianNoise(25 if sigma is None else sigma) if scale == 1 else Downscale(scale)
-    attacks = [_attack(one) for one in kind or QUICK]
+    attacks = [_attack(one, secret) for one in kind or QUICK]
     loot = Loot(ImageSet.from_folder(data, channels, smallest=40), task)
     held_out = loot.images if test is None else ImageSet.from_folder(test, channels)
 
@@ -100,35 +102,44 @@ def weights(
         for one in records
     ]
     columns = ("attack", "dB before", "dB after", "log10 p before", "log10 p after", "verdict after")
-    title = f"{model}: {len(held_out)} images, one query, all trials counted"
+    title = f"{model}: {len(held_out)} images, all trials counted"
     emit({"model": model, "alpha": alpha, "attacks": records}, table(title, columns, rows), as_json)
     return MATCH
 
 
-def _attack(kind: str) -> Attack:
-    """Return the attack that --kind names."""
+def _attack(kind: str, key: Key) -> Attack:
+    """Return the attack that --kind names on a model with the mark of `key`."""
     from modelguard import attacks
 
-    name, equals, value = kind.partition("=")
+    name, value = named_number("kind", kind, math.nan, ("finetune", "overwrite"))
     makers: dict[str, tuple[Callable[[float], Attack], float]] = {
         "finetune": (lambda steps: attacks.FineTune(int(steps), progress="fine-tuning"), 2000),
         "prune": (attacks.Prune, 0.35),
         "noise": (attacks.WeightNoise, 0.05),
-        "overwrite": (lambda keys: attacks.Overwrite(int(keys), progress="overwriting"), 1),
+        "overwrite": (lambda keys: attacks.Overwrite(int(keys), _same_kind(key), "overwriting"), 1),
         "int8": (lambda _: attacks.Int8(), 0),
         "fp16": (lambda _: attacks.HalfPrecision(), 0),
     }
     if name not in makers:
         raise InputError(f"kind: there is no attack {name!r}", f"choose from {', '.join(makers)}")
     make, usual = makers[name]
-    if equals and name in ("int8", "fp16"):
+    if name in ("int8", "fp16") and not math.isnan(value):
         raise InputError(f"kind: {name} takes no value", f"write {name} alone")
-    try:
-        return make(float(value) if equals else usual)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"kind: {value!r} is no number", f"write {name}={usual:g}, say") from error
+    return make(usual if math.isnan(value) else value)
+
+
+def _same_kind(key: Key) -> TrainedScheme | AttachedScheme:
+    """Return the scheme of a key with its usual settings: what a thief would mark the model again with."""
+    from modelguard import schemes
+    from modelguard.schemes import odd_filters, symmetric_filters, tone_carriers
+
+    kinds: dict[str, Callable[[], TrainedScheme | AttachedScheme]] = {
+        odd_filters.ID: schemes.Barrier,
+        odd_filters.INSIDE_ID: schemes.SelfWatermark,
+        symmetric_filters.ID: schemes.SymmetricBarrier,
+        tone_carriers.ID: schemes.WaveBarrier,
+    }
+    return kinds.get(str(key.scheme["id"]), schemes.TriggerKey)()
 
 
 attack = typer.Typer(cls=Attacks)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,32 @@ def _own(place: str, what: str) -> Any:
         ) from error
 
 
+def named_number(option: str, text: str, usual: float, whole: Sequence[str] = ()) -> tuple[str, float]:
+    """Return the parts of NAME or NAME=NUMBER.
+
+    Args:
+        option: what errors call it.
+        text: as given.
+        usual: the number where none is given.
+        whole: names that take whole numbers.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        return name, usual
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{option}: {value!r} is no number", f"write {name}=NUMBER")
+    if name in whole and number != int(number):
+        raise InputError(f"{option}: {name} takes a whole number, not {value}", f"write {name}={int(number)}")
+    return name, number
+
+
 def _load_weights(model: nn.Module, path: Path) -> nn.Module:
     from modelguard.evidence import dsse, records
     from modelguard.protecting import REGISTRATION_NAME, WEIGHTS_NAME
@@ -119,12 +147,13 @@ def _load_weights(model: nn.Module, path: Path) -> nn.Module:
     from modelguard.weights import load_state
 
     file = path / WEIGHTS_NAME if path.is_dir() else path
+    note = file.with_name(REGISTRATION_NAME)
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"weights: cannot read {file} ({error.strerror})", "check the path") from error
-    if (path / REGISTRATION_NAME).is_file():  # says only what to build: nothing is believed
-        payload, _ = dsse.unverified((path / REGISTRATION_NAME).read_bytes())
+    if file.name == WEIGHTS_NAME and note.is_file():  # says only what to build: nothing is believed
+        payload, _ = dsse.unverified(note.read_bytes())
         watermark = records.parse_statement(payload, records.REGISTRATION_TYPE)[1]["watermark"]
         model = shell(model, watermark["scheme"], watermark["keyCommitment"]["leaves"])
     load_state(model, data)

@@ -99,6 +99,8 @@ def protect(
     }
     if SHIP[scheme] == BEHIND and steps is not None:
         raise InputError("steps: a barrier is not trained", "leave them out")
+    if scheme is SchemeName.wave_barrier and leaves is not None:
+        given["per_session"] = min(WaveBarrier.per_session, leaves)
     how = schemes[scheme](**given)
     passphrase = resolve_passphrase(None, confirm=create_owner is not None)
     with owner_in(owner, create_owner, passphrase) as signer:

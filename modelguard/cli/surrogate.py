@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelguard.cli.app import MATCH
-from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model
+from modelguard.cli.naming import MODEL_HELP, WEIGHTS_HELP, load_model, named_number
 from modelguard.cli.output import emit, note, table
 from modelguard.errors import InputError
 
@@ -133,20 +133,25 @@ def surrogate(
     )
     cells = surrogate_cells(base, network or ["unet-16"], loss or ["l1"], augment or ["none"], share or [1.0])
     through = {one: _channel(one) for one in channel or ()}
-    loot = Loot(ImageSet.from_folder(data, channels), _task(task, scale))
+    loot = Loot(ImageSet.from_folder(data, channels, smallest=patch * scale), _task(task, scale))
     held_out = ImageSet.from_folder(test, channels)
-    reports = surrogate_matrix(
-        cells,
-        marked,
-        loot,
-        held_out,
-        out,
-        host=unmarked,
-        strength=strength(secret, held_out, queries),
-        channels=through,
-        resume=resume,
-        on_cell=lambda number, cell: note(f"[{number + 1}/{len(cells)}] {cell.name}"),
-    )
+    try:
+        reports = surrogate_matrix(
+            cells,
+            marked,
+            loot,
+            held_out,
+            out,
+            host=unmarked,
+            strength=strength(secret, held_out, queries),
+            measured_by=f"{secret.root.hex()} {queries}",
+            channels=through,
+            resume=resume,
+            on_cell=lambda number, cell: note(f"[{number + 1}/{len(cells)}] {cell.name}"),
+        )
+    except KeyboardInterrupt:
+        note(f"to go on: the same command with --resume; {out} holds what is done")
+        raise
     records = [_record(one, alpha) for one in reports]
     rows = [row for record in records for row in _rows(record)]
     columns = ("thief", "answers", "task dB", "fidelity dB", "kept", "log10 p", "verdict")
@@ -163,15 +168,18 @@ def strength(key: Key, photos: ImageSet, queries: int | None = None) -> Callable
     Args:
         key: of the mark.
         photos: to ask, for a mark that is in every answer.
-        queries: triggers or photos; 1 or 64 by default, or as many photos as there are.
+        queries: triggers or photos; 1 or 64 by default, or as many usable photos as there are.
     """
     from modelguard.certifying import registration_of
+    from modelguard.protecting import askable
     from modelguard.schemes import PhotoReader, reader_of
     from modelguard.verifying import verify
 
-    if isinstance(reader_of(registration_of(key)), PhotoReader):
-        count = queries or min(64, len(photos))
-        return lambda one: verify(one, key, photos=photos, queries=count).log10_p_adj
+    reader = reader_of(registration_of(key))
+    if isinstance(reader, PhotoReader):
+        usable = askable(photos, reader)
+        count = queries or min(64, len(usable))
+        return lambda one: verify(one, key, photos=usable, queries=count).log10_p_adj
     return lambda one: verify(one, key, queries=queries).log10_p_adj
 
 
@@ -201,6 +209,8 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
 def _unmarked(name: str, marked: nn.Module, host: str | None) -> nn.Module | None:
     """Return the unmarked model: that of --host, or the one that the marked model shows as `host`."""
     if host is not None:
+        if not Path(host).exists() and (host.endswith(".safetensors") or "/" in host):
+            raise InputError(f"host: there is no file {host}", "check the path, or give the name of a MODEL")
         return load_model(name, Path(host)) if Path(host).exists() else load_model(host)
     from torch import nn
 
@@ -215,7 +225,7 @@ def _task(text: str | None, scale: int) -> Task:
         if text is not None:
             raise InputError(f"task: the model enlarges {scale} times", "leave it out")
         return Downscale(scale)
-    name, value = _named("task", text or "noise", 25)
+    name, value = named_number("task", text or "noise", 25)
     if name == "noise":
         return GaussianNoise(value)
     if text in ("rain", "ribs"):
@@ -233,15 +243,7 @@ def _channel(text: str) -> nn.Module:
         "median": lambda size: Median(int(size)),
         "resize": Resize,
     }
-    name, value = _named("channel", text, math.nan)
+    name, value = named_number("channel", text, math.nan, ("jpeg", "median"))
     if name not in makers or math.isnan(value):
         raise InputError(f"channel: {text!r} is not known", f"write NAME=VALUE for {', '.join(makers)}")
     return makers[name](value)
-
-
-def _named(option: str, text: str, usual: float) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
-    try:
-        return name, float(value) if equals else usual
-    except ValueError as error:
-        raise InputError(f"{option}: {value!r} is no number", f"write {name}=NUMBER") from error

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelguard.errors import InputError
+
 
 class Task(Protocol):
     """Makes a training or test pair; all randomness comes from `generator`."""
@@ -33,6 +35,10 @@ class GaussianNoise:
     """Additive white Gaussian noise of standard deviation `sigma` (in 8-bit grey levels), unclipped."""
 
     sigma: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma < math.inf:
+            raise InputError(f"sigma: {self.sigma} is out of range", "use 0 or more")
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return (noisy, clean), same shape."""

@@ -173,21 +173,44 @@ def probe(model: nn.Module, image: Tensor, trained: bool = True, ordinary: bool 
             f"model: {given} came back as {tuple(answer.shape)}",
             "wrap it to return (B, C, sH, sW) for (B, C, H, W)",
         )
+    scale = check_answer("model", given, answer, ordinary)
+    return Contract(given[1], scale, model.frames if isinstance(model, FilmStrip) else 1)
+
+
+def tone_ramp(image: Tensor) -> Tensor:
+    """Return a ramp from black to white in the shape of an image: one photo may lack the tones that tell."""
+    return torch.linspace(0, 1, image.shape[-1], dtype=image.dtype, device=image.device).repeat(
+        *image.shape[:-1], 1
+    )
+
+
+def check_answer(who: str, given: Sequence[int], answer: Tensor, ordinary: bool = True) -> int:
+    """Return by how much an answer (B, C, sH, sW) enlarges what was `given` (B, C, H, W).
+
+    Args:
+        who: "model" or "host", for messages.
+        given: shape of the question.
+        answer: to it.
+        ordinary: whether it must be in [0, 1].
+
+    Raises:
+        ModelContractError: another scale than a whole number; NaN; or a fifth of it is well outside [0, 1].
+    """
     height, width = (out / into for out, into in zip(answer.shape[2:], given[2:], strict=True))
     if height != width or height != int(height) or height < 1:
         raise ModelContractError(
-            f"model: {given[2:]} px came back as {tuple(answer.shape[2:])}",
-            "a model must keep the size or enlarge both sides by the same whole number",
+            f"{who}: {tuple(given[2:])} px came back as {tuple(answer.shape[2:])}",
+            f"a {who} must keep the size or enlarge both sides by the same whole number",
         )
     if not torch.isfinite(answer).all():
         raise ModelContractError(
-            "model: its answer holds NaN or infinity", "check its weights and its input range"
+            f"{who}: its answer holds NaN or infinity", "check its weights and its input range"
         )
     if ordinary and ((answer < -0.2) | (answer > 1.2)).float().mean() > 0.2:  # 0..255, or -1..1
         low, high = float(answer.min()), float(answer.max())
         raise ModelContractError(
-            f"model: it answers an image in [0, 1] with values from {low:.4g} to {high:.4g}",
-            "wrap it so that it takes and returns [0, 1]: model(255 * x) / 255 in `forward`, or "
-            "(model(2 * x - 1) + 1) / 2",
+            f"{who}: it answers an image in [0, 1] with values from {low:.4g} to {high:.4g}",
+            f"wrap it so that it takes and returns [0, 1]: {who}(255 * x) / 255 in `forward`, or "
+            f"({who}(2 * x - 1) + 1) / 2",
         )
-    return Contract(given[1], int(height), model.frames if isinstance(model, FilmStrip) else 1)
+    return int(height)

@@ -27,6 +27,7 @@ from modelguard.evidence import seal, unseal
 from modelguard.networks import UNet, evaluating
 from modelguard.networks.ceilnet import CEILNet
 from modelguard.networks.logo_classifier import LogoClassifier
+from modelguard.schemes.base import check_answer, tone_ramp
 from modelguard.weights import dump_state, load_state
 
 Host = Callable[[Tensor], Tensor]
@@ -255,14 +256,14 @@ def protect(host: Host, embedder: Embedder, image: Tensor, mark: int = 0) -> Log
     Args:
         host: a module, or any function, such as a classical filter, which is not copied.
         embedder: H of a trained pair.
-        image: (C, H, W) in [0, 1], asked once as a test.
+        image: (C, H, W); a ramp from black to white in its shape is asked once as a test.
         mark: number of the logo; one for each release or customer.
 
     Raises:
         ModelContractError: the host's answer is no image, not finite, or far outside [0, 1].
         InputError: the answer is smaller than the logo, or there is no such logo.
     """
-    reply = answer(host, image[None], embedder.channels)
+    reply = answer(host, tone_ramp(image)[None], embedder.channels)
     embedder.logo(mark, *reply.shape[-2:])
     embedder = deepcopy(embedder).requires_grad_(False)
     if isinstance(host, nn.Module):
@@ -297,13 +298,7 @@ def answer(host: Host, images: Tensor, channels: int) -> Tensor:
             f"host: {tuple(images.shape)} came back as {shape}",
             f"wrap it to return a tensor (B, {channels}, H, W), picking it out of a tuple or dict",
         )
-    if not torch.isfinite(reply).all():
-        raise ModelContractError("host: its answer holds NaN or infinity", "check its weights and its inputs")
-    if ((reply < -1) | (reply > 2)).float().mean() > 0.5:
-        raise ModelContractError(
-            f"host: it answers in {float(reply.min()):.4g} to {float(reply.max()):.4g}, not in [0, 1]",
-            "wrap it so that it takes and returns [0, 1], say with host(255 * x) / 255",
-        )
+    check_answer("host", images.shape, reply)
     return to_uint8(reply).float().cpu() / 255
 
 
@@ -342,7 +337,9 @@ def _about(data: bytes, what: str) -> dict[str, Any]:
         about: dict[str, Any] = json.loads(header["__metadata__"]["about"])
         return {**about, "sizes": Sizes(**about["sizes"])}
     except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{what}: not a file of ours, or damaged ({error!r})", "check the path") from error
+        raise InputError(
+            f"{what}: not a file of ours, or damaged ({type(error).__name__})", "check the path"
+        ) from error
 
 
 def _bytes(path: str | Path) -> bytes:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from modelguard._files import atomic_write_bytes
 from modelguard.datasets import ImagePairs, ImageSet, PairDraws, Patches, Task, to_uint8
-from modelguard.errors import InputError
+from modelguard.errors import InputError, check_counts
 from modelguard.networks import PatchGAN, UNet
 from modelguard.schemes.logo_barrier import PAPER, Embedder, Extractor, Host, Sizes, answer, identify, stack
 from modelguard.schemes.logo_stages import Adversarial, Initial, Weights, imitate, total
@@ -64,6 +64,12 @@ class LogoTraining:
     innocents: int = 0
     ramp: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(size=self.size, pairs=self.pairs)
+        for name, count in (("innocents", self.innocents), ("ramp", self.ramp)):
+            if count < 0:
+                raise InputError(f"{name}: {count} is negative", "use 0 or more")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ def cover_photos(folder: str | Path, name: str = "cover") -> list[Path]:
     Raises:
         InputError: no such folder, or no photo in it.
     """
+    if not Path(folder).is_dir():
+        raise InputError(f"{name}: there is no folder {folder}", "give a folder of ordinary photos")
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(f"{name}: no photos in {folder}", "give a folder of ordinary photos")

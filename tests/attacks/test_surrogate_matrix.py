@@ -4,6 +4,7 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,6 +146,48 @@ def test_a_full_disk_loses_nothing(
     assert started == [1, 2]
     assert (tmp_path / "m" / f"{cells[0].name}.json").stat().st_mtime_ns == before
     assert [one.survival for one in reports] == [one.survival for one in expected]
+
+
+def test_finished_thieves_are_measured_again_with_something_else(
+    cells: list[Surrogate], light_loot: Loot, photos: ImageSet, done: Path
+) -> None:
+    def again(test: ImageSet = photos, **options: Any) -> list[SurrogateReport]:
+        return surrogate_matrix(
+            cells[:1],
+            Smoother(),
+            light_loot,
+            test,
+            done,
+            resume=True,
+            on_cell=lambda number, cell: pytest.fail("trained again"),
+            **options,
+        )
+
+    path = done / f"{cells[0].name}.json"
+    first = SurrogateReport.from_json(path.read_text())
+    assert again() == [first]
+    (fewer,) = again(ImageSet(photos.images[:1]))
+    assert fewer.survival != first.survival
+    assert (
+        replace(fewer, **{name: getattr(first, name) for name in ("survival", "protected", "measured")})
+        == first
+    )
+    assert [one.channel for one in again(channels={"jpeg 50": Jpeg(50)})[0].survival] == ["none", "jpeg 50"]
+    assert again(host=Smoother(0.1))[0].survival[0].retained is not None
+    assert again(strength=lambda model: -1.0, measured_by="one")[0].survival[0].log10_p == -1
+    assert again(strength=lambda model: -2.0, measured_by="two")[0].survival[0].log10_p == -2
+    assert again() == [first] == [SurrogateReport.from_json(path.read_text())]
+
+
+def test_a_cell_that_cannot_be_trained_is_refused_before_the_first_is(
+    cells: list[Surrogate], light_loot: Loot, photos: ImageSet, tmp_path: Path
+) -> None:
+    for bad, said in (({"patch": 400}, "patch"), ({"share": 0.01}, "too few")):
+        with pytest.raises(InputError, match=said):
+            surrogate_matrix(
+                [cells[0], replace(cells[1], **bad)], Smoother(), light_loot, photos, tmp_path / "m"
+            )
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.fixture

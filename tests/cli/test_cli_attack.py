@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 from workshop import Run
 
-from modelguard import attacks
-from modelguard.schemes import TriggerKey
+import modelguard as mg
+from modelguard import schemes
+from modelguard.datasets import ImageSet, write_image
 
 WORDS = (
     "attack", "tinynet:Net", "--weights", "protected", "--key", "protected/key.mgkey", "--data", "photos"
@@ -50,13 +53,32 @@ def test_the_table_is_for_people(run: Run, workshop: Path) -> None:
 def test_overwriting_embeds_a_stranger_s_key(
     run: Run, workshop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = partial(attacks.Overwrite, scheme=TriggerKey(leaves=4, steps=2))
-    monkeypatch.setattr(attacks, "Overwrite", short)
+    monkeypatch.setattr(schemes, "TriggerKey", partial(schemes.TriggerKey, leaves=4, steps=2))
     result = run(*WORDS, "--kind", "overwrite=1", "--json")
     assert result.code == 0
     one = json.loads(result.out)["attacks"][0]
     assert one["attack"] == "overwrite with 1"
     assert one["psnr_after"] != one["psnr_before"]
+
+
+def test_a_barrier_is_overwritten_by_another_barrier(
+    run: Run, workshop: Path, make_photo: Callable[..., Tensor]
+) -> None:
+    import tinynet
+
+    photos = ImageSet.of([make_photo(seed, 1, 192, 192) for seed in range(10, 14)])
+    for number, photo in enumerate([*photos, make_photo(1, 1, 48, 48)]):  # the last is too small to be asked
+        write_image(Path("test") / f"{number}.png", photo)
+    owner = mg.Owner.load("acme.pem")
+    mg.protect(tinynet.Net(), mg.WaveBarrier(), data=photos, test=photos, owner=owner, stretch=10).save(
+        "barred"
+    )
+    words = ("attack", "tinynet:Net", "--key", "barred/key.mgkey", "--data", "photos", "--test", "test")
+    result = run(*words, "--weights", "barred/model.safetensors", "--kind", "overwrite", "--json")
+    assert result.code == 0, result.err
+    one = json.loads(result.out)["attacks"][0]
+    assert one["log10_p_before"] < -6
+    assert 20 < one["psnr_after"] < one["psnr_before"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +88,8 @@ def test_overwriting_embeds_a_stranger_s_key(
         ("prune=much", "'much' is no number"),
         ("prune=2", "rate"),
         ("int8=4", "alone"),
+        ("finetune=2.7", "write finetune=2"),
+        ("finetune=inf", "'inf' is no number"),
     ],
 )
 def test_unknown_attacks(run: Run, workshop: Path, kind: str, part: str) -> None:

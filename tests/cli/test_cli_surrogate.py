@@ -66,6 +66,10 @@ def test_a_second_run_needs_resume_and_then_does_nothing_twice(run: Run, worksho
     assert "[1/1]" in first.err
     assert "[1/1]" not in resumed.err
     assert json.loads(resumed.out)["cells"] == json.loads(first.out)["cells"]
+    asked = run(*WORDS, "--network", "cnet-4", "--json", "--resume", "--channel", "blur=2")
+    assert "[1/1]" not in asked.err
+    (cell,) = json.loads(asked.out)["cells"]
+    assert [one["channel"] for one in cell["survival"]] == ["none", "blur=2"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,13 @@ def test_a_second_run_needs_resume_and_then_does_nothing_twice(run: Run, worksho
         (("--channel", "jpeg=much"), "'much' is no number"),
         (("--channel", "median=4"), "size"),
         (("--task", "snow"), "task"),
-        (("--patch", "400"), "patch"),
+        (("--channel", "jpeg=inf"), "'inf' is no number"),
+        (("--channel", "jpeg=7.5"), "write jpeg=7"),
+        (("--task", "noise=-5"), "sigma"),
+        (("--patch", "400"), "at least 400 px"),
+        (("--loss", "l1", "--loss", "l1+adversarial"), "too few to judge"),
+        (("--share", "1", "--share", "0.1"), "too few for a thief"),
+        (("--host", "no/where"), "there is no file"),
         (("--alpha", "2"), "alpha"),
         (("--host", "nowhere.safetensors"), "nowhere.safetensors"),
     ],
@@ -88,6 +98,7 @@ def test_bad_options_are_named(run: Run, workshop: Path, words: tuple[str, ...],
     result = run(*WORDS, *words)
     assert result.code == 3
     assert part in result.err
+    assert not Path("stolen").exists()
 
 
 def test_attack_names_both_kinds_and_still_takes_a_model(run: Run, workshop: Path) -> None:

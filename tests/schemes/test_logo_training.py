@@ -251,6 +251,12 @@ def test_a_host_that_gives_no_image_is_refused(spoil: Callable[[Tensor], Any], p
         logo_training.train([logo()], photos, TASK, CONFIG, host=spoil)
 
 
+@pytest.mark.parametrize("setting", [{"pairs": 0}, {"innocents": -1}, {"ramp": -5}], ids=str)
+def test_numbers_without_sense_are_refused(setting: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=next(iter(setting))):
+        LogoTraining(**setting)
+
+
 def test_images_smaller_than_the_patches_are_refused(photos: ImageSet) -> None:
     with pytest.raises(InputError, match="patches need 50"):
         logo_training.train([logo()], photos, TASK, replace(CONFIG, size=50))
