@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from modelguard.errors import InputError, check_above_zero, check_counts
 from modelguard.evidence import Decoder, Key
 from modelguard.networks import device_of
-from modelguard.schemes import odd_filters
+from modelguard.schemes import odd_filters, photo_marks
 from modelguard.schemes.base import Contract
 from modelguard.schemes.filter_fits import CUT
 from modelguard.schemes.planes import ONE, Integers
@@ -178,7 +178,12 @@ def box(plane: Tensor, radius: int) -> Tensor:
 
 
 def check_images(contract: Contract, name: str) -> None:
-    """Raise InputError for a contract of clips, with which no photo is asked; `name` is the scheme's."""
+    """Raise InputError for a contract the scheme of this name is not for: of clips, or enlarging much."""
+    if contract.scale > photo_marks.LARGEST:
+        raise InputError(
+            f"model: it enlarges {contract.scale} times, {name} takes up to {photo_marks.LARGEST}",
+            "use TriggerKey()",
+        )
     if contract.frames > 1:
         raise InputError(
             f"scheme: {name} is read from photos, the model answers with clips",

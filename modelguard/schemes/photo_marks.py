@@ -13,6 +13,8 @@ from modelguard.schemes.parameters import form_problem
 from modelguard.schemes.planes import Pixels, fitted
 
 NAMES = ("channels", "scale", "perSession", "levels")
+LARGEST = 4
+"""Scale of a model that enlarges."""
 Public = Mapping[str, int | str]
 
 
@@ -59,8 +61,8 @@ def _problem(scheme: Public, id: str) -> str | None:
     channels, scale, per_session, levels = (int(scheme[name]) for name in NAMES)
     if channels not in (1, 3):
         return f"{channels} channels, not 1 or 3"
-    if not 1 <= scale <= 4:
-        return f"scale {scale}, not 1 to 4"
+    if not 1 <= scale <= LARGEST:
+        return f"scale {scale}, not 1 to {LARGEST}"
     if not 1 <= per_session <= 16:
         return f"{per_session} leaves a session, not 1 to 16"
     if not 1 <= levels <= 255:

@@ -185,7 +185,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(kind: Kind, how: dict[st
 
 @both
 def test_a_host_that_enlarges_too_much_is_refused(kind: Kind) -> None:
-    with pytest.raises(InputError, match="scale 5"):
+    with pytest.raises(InputError, match="it enlarges 5 times"):
         kind().public(Contract(1, 5))
 
 

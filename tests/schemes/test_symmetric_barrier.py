@@ -158,5 +158,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         SymmetricBarrier(amplitude=0.0)
     with pytest.raises(InputError, match="1 channels, not 3"):
         SymmetricBarrier().public(Contract(1, 1))
-    with pytest.raises(InputError, match="scale 5"):
+    with pytest.raises(InputError, match="it enlarges 5 times"):
         SymmetricBarrier().public(Contract(3, 5))
