@@ -6,7 +6,8 @@
 It marks ground truth, as the paper does; `--host dncnn` or `--host median` marks that host's outputs instead.
 The paper's other rows: `--marks 10` for several logos in one pair, `--refine-steps 0` for no adversarial
 stage, `--extracting 0.1` for its lambda, `--logo-side 32` for small logos, `--thief cnet-32:l2` for a column
-of its Table 2, read before and after the adversarial stage. Against overwriting, first train
+of its Table 2, read before and after the adversarial stage. `--innocents 2` shows R
+innocent networks too, which the paper does not. Against overwriting, first train
 `--marks 90 --refine-steps 0 --run runs/rival`, then give `--overwriter runs/rival/embedder.safetensors`;
 `--attacker` is the embedder of a thief who overwrites in the test. Ctrl-C and `--resume` lose nothing.
 A step of the initial stage costs about 1.3 s of a CPU core in bf16, and a quarter of it with `--side 64`.
