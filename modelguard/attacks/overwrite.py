@@ -21,7 +21,7 @@ class Overwrite:
 
     Args:
         keys: how many; the paper tries 1 to 5.
-        scheme: what the thief embeds, by default what our own users embed; or puts behind the model.
+        scheme: what the thief embeds or puts behind the model, by default what our own users embed.
         progress: label of the progress bars.
     """
 

@@ -108,7 +108,7 @@ def main(
     for name, attack in attacks.items():
         pairs = pairs or attack.gather(marked, loot)
         stolen = attack.train(pairs)
-        note(", ".join(name.split(":")), answers(stolen.model, inputs), stolen.best_step)
+        note(name.replace(":", ", "), answers(stolen.model, inputs), stolen.best_step)
 
 
 if __name__ == "__main__":

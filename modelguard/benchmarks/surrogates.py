@@ -178,10 +178,12 @@ def main(
     thieves = thief or ["cnet-32"]
     innocents = thieves[:1] if innocent is None else innocent
     make = partial(attack_of, patch=patch, batch=batch, lr=lr, optimiser=optimiser)
-    attacks = {  # all of them now, not one by one after hours
-        True: [make(name, steps) for name in thieves],
-        False: [make(name, innocent_steps or steps, seed=seed) for seed, name in enumerate(innocents)],
-    }
+    # all of them now, not one by one after hours
+    guilty = [(name.replace(":", ", "), make(name, steps)) for name in thieves]
+    clean = [
+        (f"{name.replace(':', ', ')}, innocent {seed + 1}", make(name, innocent_steps or steps, seed=seed))
+        for seed, name in enumerate(innocents)
+    ]
     source = hosts.load(host)
     scheme: Barrier | SelfWatermark = Barrier()
     if inside:
@@ -212,21 +214,20 @@ def main(
         )
         task = source.psnr(model, tests, source.sets[0])
         rows["cells"].append(exam.grade(name, model, taken, task, shown))
-        left = 2 + len(thieves) + len(innocents) - len(rows["cells"])
+        left = 2 + len(guilty) + len(clean) - len(rows["cells"])
         kind = "-inside" * inside + "-symmetric" * symmetric
         so_far = f"{notes}; unfinished" if left else notes
         record.write(f"surrogates-{host}{kind}{tag}", out, rows, seed=0, notes=so_far)
 
     note("the marked model itself", marked, 0)
     note("the unmarked host", source.model, 0)
-    for guilty, names in ((True, thieves), (False, innocents)):
+    for service, attacks in ((marked, guilty), (source.model, clean)):
         pairs = None
-        for number, (name, attack) in enumerate(zip(names, attacks[guilty], strict=True), 1):
-            pairs = pairs or attack.gather(marked if guilty else source.model, loot)
+        for name, attack in attacks:
+            pairs = pairs or attack.gather(service, loot)
             torch.manual_seed(0)
             stolen = attack.train(pairs)
-            label = ", ".join(name.split(":"))
-            note(label if guilty else f"{label}, innocent {number}", stolen.model, stolen.best_step)
+            note(name, stolen.model, stolen.best_step)
 
 
 if __name__ == "__main__":

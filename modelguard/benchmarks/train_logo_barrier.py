@@ -207,7 +207,7 @@ def train_thieves(
         kind = "innocent" if embedder is None else "thief"
         folder = run / f"{kind}-{name.replace(':', '-')}-{attack.steps}"
         folder.mkdir(exist_ok=True)
-        trained[", ".join(name.split(":"))] = attack.train(pairs, run_dir=folder, resume=resume).model
+        trained[name.replace(":", ", ")] = attack.train(pairs, run_dir=folder, resume=resume).model
     return trained
 
 
@@ -271,7 +271,7 @@ def main(
     passphrase = resolve_passphrase(None, confirm=True)  # now, and not after hours
     make = partial(attack_of, steps=thief_steps, patch=side, lr=lr, optimiser=optimiser)
     guilty, clean = ({one: make(one) for one in names or ()} for names in (thief, innocent))
-    theirs, again = (None if path is None else Embedder.load(path) for path in (overwriter, attacker))
+    in_training, in_test = (None if path is None else Embedder.load(path) for path in (overwriter, attacker))
     photos, exams = (ImageSet.from_folder(folder, channels, smallest=side) for folder in (data, tests))
     stage = partial(
         logo_training.stage_config,
@@ -303,7 +303,7 @@ def main(
         task,
         config,
         host=model,
-        overwriter=theirs,
+        overwriter=in_training,
         run_dir=run,
         resume=resume,
         progress=name,
@@ -313,7 +313,7 @@ def main(
     others = {f"{named}, innocent": net for named, net in train_thieves(clean, None, run, resume).items()}
     unmarked = {"innocent surrogate": train_innocent(config, channels, run, resume), **others}
     measure = Measure(trained, unrefined(trained, run), exams, task, model, side)
-    measure.run(unmarked, again, thieves)
+    measure.run(unmarked, in_test, thieves)
     content = {
         "config": asdict(config),
         "host": host,

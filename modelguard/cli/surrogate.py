@@ -86,7 +86,9 @@ def surrogate(
     ] = 10,
     check_every: Annotated[int, typer.Option(min=1, help="Steps between checks.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Patches a step.")] = 16,
-    patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels.")] = 128,
+    patch: Annotated[
+        int, typer.Option(min=1, help="Side of a patch in pixels; smaller images of --data are left out.")
+    ] = 128,
     lr: Annotated[float, typer.Option(help="Peak learning rate, for Muon.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Of weights, patches and shares.")] = 0,
     queries: Annotated[
